@@ -1,0 +1,1 @@
+//! Images of the cache as one byte stream that every engine loads.

@@ -1,0 +1,1 @@
+//! Docker and Podman: what is there, what is missing, load.

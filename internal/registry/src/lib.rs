@@ -1,0 +1,1 @@
+//! OCI distribution: the client that pulls into the cache.

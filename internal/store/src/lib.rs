@@ -1,0 +1,1 @@
+//! The cache directory: blobs, names, leases, check.
