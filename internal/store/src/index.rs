@@ -1,0 +1,233 @@
+//! `index.json`: the one place that says which images the cache has.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use palletjack_image::{Descriptor, Digest, Platform, Reference, media_type};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{StoreError, io_error};
+use crate::layout::Store;
+
+/// One image of the cache: a reference for a platform.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The normalised reference, with the digest where whoever asked for it pins one.
+    pub reference: Reference,
+    /// The reference as it was written by whoever asked for it last.
+    pub requested: String,
+    /// The platform that was asked for. The chosen manifest may be of an older variant.
+    pub platform: Platform,
+    /// What the reference means upstream, byte for byte: usually a multi-platform index whose other children are
+    /// absent on purpose, else one image's manifest.
+    pub target: Descriptor,
+    /// The manifest of the chosen platform; the same as `target` where that is no index.
+    pub manifest: Descriptor,
+    /// When it was fetched, in whole seconds.
+    pub fetched: SystemTime,
+    /// Who handed it out: a registry's name, or a mirror's URL.
+    pub upstream: String,
+    /// Kept by hand: no prune takes it.
+    pub pinned: bool,
+    /// Whether the bare `name:tag` means this entry; it belongs to the one published last.
+    pub owns_tag: bool,
+}
+
+/// One whole version of `index.json` and what it reaches.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    entries: Vec<Entry>,
+    named: HashSet<Digest>,
+}
+
+impl Snapshot {
+    /// All images, ordered by reference, then platform (the cache's main platform first).
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The image of this very reference for this very platform.
+    pub fn find(&self, reference: &Reference, platform: &Platform) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.reference == *reference && entry.platform == *platform)
+    }
+
+    /// Whether some image needs the blob with this digest.
+    pub fn names(&self, digest: &Digest) -> bool {
+        self.named.contains(digest)
+    }
+
+    /// All digests that some image needs.
+    pub(crate) fn named(&self) -> &HashSet<Digest> {
+        &self.named
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wire {
+    schema_version: u32,
+    media_type: String,
+    manifests: Vec<Descriptor>,
+}
+
+const CONTAINERD_NAME: &str = "io.containerd.image.name";
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+const REQUESTED: &str = "io.palletjack.requested";
+const PLATFORM: &str = "io.palletjack.platform";
+const MANIFEST: &str = "io.palletjack.manifest";
+const MANIFEST_TYPE: &str = "io.palletjack.manifest.type";
+const MANIFEST_SIZE: &str = "io.palletjack.manifest.size";
+const FETCHED: &str = "io.palletjack.fetched";
+const UPSTREAM: &str = "io.palletjack.upstream";
+const PINNED: &str = "io.palletjack.pinned";
+/// The target is an index and children of it are absent on purpose.
+const SPARSE: &str = "io.palletjack.sparse";
+
+impl Store {
+    /// Reads `index.json` and everything small that it reaches.
+    ///
+    /// An image whose manifest is missing or damaged is still listed; what cannot be told is left out of
+    /// [`Snapshot::names`].
+    pub fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let entries = self.read_index()?;
+        let mut named = HashSet::new();
+        for entry in &entries {
+            named.insert(entry.target.digest);
+            named.insert(entry.manifest.digest);
+            if let Ok(manifest) = self.manifest_of(&entry.manifest) {
+                named.insert(manifest.config.digest);
+                named.extend(manifest.layers.iter().map(|layer| layer.digest));
+            }
+        }
+        Ok(Snapshot { entries, named })
+    }
+
+    pub(crate) fn read_index(&self) -> Result<Vec<Entry>, StoreError> {
+        let path = self.index_json();
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(StoreError::Absent(self.root().to_owned()));
+            }
+            Err(error) => return Err(io_error("read", &path)(error)),
+        };
+        let wire: Wire = serde_json::from_slice(&text)
+            .map_err(|source| StoreError::Damaged { path: path.clone(), source })?;
+        Ok(wire.manifests.iter().filter_map(entry_of).collect())
+    }
+
+    /// Writes `index.json` as a whole. The caller holds the index lock and has made the blobs durable.
+    pub(crate) fn write_index(&self, entries: &mut [Entry]) -> Result<(), StoreError> {
+        sort(entries, self.main_platform());
+        let wire = Wire {
+            schema_version: 2,
+            media_type: media_type::OCI_INDEX.to_owned(),
+            manifests: entries.iter().map(descriptor_of).collect(),
+        };
+        let path = self.index_json();
+        let mut text = serde_json::to_vec_pretty(&wire)
+            .map_err(|source| StoreError::Damaged { path: path.clone(), source })?;
+        text.push(b'\n');
+        crate::durable::replace(&path, &text, 0o644, self.inner.owner)
+    }
+}
+
+/// Readers that look an image up by name take the first that fits, so the main platform comes first.
+fn sort(entries: &mut [Entry], main: &Platform) {
+    entries.sort_by_cached_key(|entry| {
+        (entry.reference.to_string(), entry.platform != *main, entry.platform.to_string())
+    });
+}
+
+/// Another program's descriptor, or one of ours that was damaged by hand, is no image of the cache; `None`.
+fn entry_of(descriptor: &Descriptor) -> Option<Entry> {
+    let note = |key: &str| descriptor.annotations.get(key);
+    let reference: Reference = note(REF_NAME)?.parse().ok()?;
+    let manifest = match note(MANIFEST) {
+        None => Descriptor::new(descriptor.media_type.clone(), descriptor.digest, descriptor.size),
+        Some(digest) => {
+            Descriptor::new(note(MANIFEST_TYPE)?, digest.parse().ok()?, note(MANIFEST_SIZE)?.parse().ok()?)
+        }
+    };
+    let seconds = note(FETCHED).and_then(|text| text.parse().ok()).unwrap_or(0);
+    Some(Entry {
+        requested: note(REQUESTED).cloned().unwrap_or_else(|| reference.to_string()),
+        platform: note(PLATFORM)?.parse().ok()?,
+        manifest,
+        fetched: UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(UNIX_EPOCH),
+        upstream: note(UPSTREAM).cloned().unwrap_or_default(),
+        pinned: note(PINNED).is_some(),
+        owns_tag: reference.tag().is_some() && note(CONTAINERD_NAME).cloned() == reference.tagged(),
+        target: Descriptor::new(descriptor.media_type.clone(), descriptor.digest, descriptor.size),
+        reference,
+    })
+}
+
+fn descriptor_of(entry: &Entry) -> Descriptor {
+    let mut notes = BTreeMap::new();
+    let mut note = |key: &str, value: String| notes.insert(key.to_owned(), value);
+    note(REF_NAME, entry.reference.to_string());
+    note(CONTAINERD_NAME, containerd_name(entry));
+    note(REQUESTED, entry.requested.clone());
+    note(PLATFORM, entry.platform.to_string());
+    let seconds = entry.fetched.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    note(FETCHED, seconds.to_string());
+    note(UPSTREAM, entry.upstream.clone());
+    if entry.pinned {
+        note(PINNED, "true".to_owned());
+    }
+    if entry.manifest.digest != entry.target.digest {
+        note(MANIFEST, entry.manifest.digest.to_string());
+        note(MANIFEST_TYPE, entry.manifest.media_type.clone());
+        note(MANIFEST_SIZE, entry.manifest.size.to_string());
+        note(SPARSE, "true".to_owned());
+    }
+    Descriptor { annotations: notes, ..entry.target.clone() }
+}
+
+/// The name that `ctr images import` and a containerd-store Docker give the image.
+fn containerd_name(entry: &Entry) -> String {
+    match entry.reference.tagged() {
+        Some(tagged) if entry.owns_tag => tagged,
+        _ => format!("{}@{}", entry.reference.name(), entry.target.digest),
+    }
+}
+
+/// Gives the bare tag of `entries[newest]` to it, and takes it from whichever had it.
+///
+/// A tag can belong to one digest only. The main platform's image keeps it against other platforms', since the tag in
+/// `manifest.json` and in an engine can mean one of them only.
+pub(crate) fn settle_tag(entries: &mut [Entry], newest: usize, main: &Platform) {
+    let Some(tag) = entries[newest].reference.tagged() else { return };
+    let newest_is_main = entries[newest].platform == *main;
+    let same_tag = |entry: &Entry| entry.reference.tagged().as_deref() == Some(&tag);
+    let main_owns = entries
+        .iter()
+        .enumerate()
+        .any(|(at, e)| at != newest && e.owns_tag && e.platform == *main && same_tag(e));
+    let takes = newest_is_main || !main_owns;
+    for (at, entry) in entries.iter_mut().enumerate() {
+        if at == newest {
+            entry.owns_tag = takes;
+        } else if takes && same_tag(entry) {
+            entry.owns_tag = false;
+        }
+    }
+}
+
+/// After a removal: a tag without an owner goes to the image fetched last, the main platform's first.
+pub(crate) fn adopt_orphan_tags(entries: &mut [Entry], main: &Platform) {
+    let mut heirs: BTreeMap<String, usize> = BTreeMap::new();
+    for (at, entry) in entries.iter().enumerate() {
+        let Some(tag) = entry.reference.tagged() else { continue };
+        let rank = |e: &Entry| (e.owns_tag, e.platform == *main, e.fetched);
+        let heir = heirs.entry(tag).or_insert(at);
+        if rank(entry) > rank(&entries[*heir]) {
+            *heir = at;
+        }
+    }
+    for at in heirs.into_values() {
+        entries[at].owns_tag = true;
+    }
+}
