@@ -1,1 +1,33 @@
 //! Images of the cache as one byte stream that every engine loads.
+//!
+//! ```text
+//!   store::Image ──┐                     ┌─ oci-layout
+//!   store::Image ──┼─► Export::plan ─►   ├─ index.json      the pinned descriptors, byte for byte; one entry per name
+//!      Item: which │   exact length,     ├─ manifest.json   config, name:tag, layers: Docker's own form
+//!      name, which │   nothing read      ├─ blobs/sha256/…  indexes, manifests, configs: verified before the start
+//!      layers out ─┘                     └─ blobs/sha256/…  layers: hashed as they pass, the end held back
+//!                                                   │
+//!                        Export::write ◄────────────┘   pieces of at most 512 KiB, each blob read once
+//! ```
+//!
+//! The stream is a tar that is an OCI image layout (image-layout specification) *and* what `docker save` writes
+//! (`manifest.json`): Docker's graph drivers read the second, its containerd store and Podman the first, and the
+//! layers lie in it once, compressed as the registry has them.
+//!
+//! What this crate promises:
+//!
+//! * the length is known before the first byte, and the same images give the same bytes;
+//! * **no blob is completed before its digest is verified**: the last piece of each is held back, and on a mismatch
+//!   the stream ends there with [`ExportError::Corrupt`], so that a receiver sees a member cut short;
+//! * a layer is never held in memory: peak use is two pieces.
+//!
+//! What it never does: write to the cache, spool to disk, open a socket, re-serialise a manifest.
+
+mod error;
+mod header;
+mod metadata;
+mod plan;
+mod stream;
+
+pub use error::{ExportError, SinkClosed};
+pub use plan::{Export, Item, Member, Names, Source};

@@ -1,0 +1,123 @@
+//! Writing the archive: each blob read once, hashed as it passes, its end held back until the digest is verified.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+use bytes::{Bytes, BytesMut};
+use palletjack_image::{Descriptor, Hasher};
+
+use crate::error::{ExportError, SinkClosed};
+use crate::header::{TRAILER, header, padding, zeros};
+use crate::plan::{Export, Member, Source};
+
+/// How much of a layer is read at once, in bytes. Hashing and sockets are fastest from 64 KiB on; two pieces are in
+/// memory here, and a few more in the channel that the receiver puts behind.
+const PIECE: usize = 512 << 10;
+
+impl Export {
+    /// Writes the archive to `sink` in pieces of at most 512 KiB. Blocks: async callers run it on a blocking thread.
+    ///
+    /// On any error the pieces handed out so far are *not* a whole archive, and the caller must let its receiver see
+    /// that: break the connection, remove the file. For a corrupt layer the last piece of that layer was never
+    /// handed out.
+    pub fn write(&self, sink: &mut dyn FnMut(Bytes) -> Result<(), SinkClosed>) -> Result<(), ExportError> {
+        self.pieces(&mut |piece| sink(piece).map_err(ExportError::from))
+    }
+
+    /// Writes the archive to a file, a pipe, standard output. Does not flush to disk.
+    pub fn write_to(&self, out: &mut dyn Write) -> Result<(), ExportError> {
+        self.pieces(&mut |piece| out.write_all(&piece).map_err(ExportError::Write))?;
+        out.flush().map_err(ExportError::Write)
+    }
+
+    fn pieces(&self, sink: &mut Sink<'_>) -> Result<(), ExportError> {
+        for member in &self.members {
+            let size = match &member.source {
+                Source::Omit(_) => continue,
+                Source::Bytes(bytes) => {
+                    let size = bytes.len() as u64;
+                    sink(header(&member.name, size).map_err(ExportError::Write)?)?;
+                    sink(bytes.clone())?;
+                    size
+                }
+                Source::Blob(layer) => {
+                    self.layer(member, layer, sink)?;
+                    layer.size
+                }
+            };
+            match padding(size) {
+                0 => {}
+                missing => sink(zeros(missing))?,
+            }
+        }
+        sink(zeros(TRAILER))
+    }
+
+    fn layer(&self, member: &Member, layer: &Descriptor, sink: &mut Sink<'_>) -> Result<(), ExportError> {
+        let path = self.store.blob_path(&layer.digest);
+        let corrupt = |what: String| ExportError::Corrupt {
+            digest: layer.digest,
+            path: path.clone(),
+            image: member.image.clone(),
+            what,
+        };
+        let file = self
+            .store
+            .open_blob(layer)
+            .map_err(|source| ExportError::Store { image: member.image.clone(), source })?;
+        sink(header(&member.name, layer.size).map_err(ExportError::Write)?)?;
+
+        let mut hasher = Hasher::new();
+        let mut held: Option<Bytes> = None;
+        loop {
+            let due = layer.size.saturating_sub(hasher.length());
+            let piece = read_piece(&file, due).map_err(|source| ExportError::Read {
+                path: path.clone(),
+                image: member.image.clone(),
+                source,
+            })?;
+            if piece.is_empty() {
+                break;
+            }
+            hasher.update(&piece);
+            // The header has announced the size: a byte more would be read as the next member's header.
+            if hasher.length() > layer.size {
+                return Err(corrupt(format!("it is longer than its {} bytes", layer.size)));
+            }
+            if let Some(previous) = held.replace(piece) {
+                sink(previous)?;
+            }
+        }
+        if hasher.length() != layer.size {
+            return Err(corrupt(format!("it has {} of its {} bytes", hasher.length(), layer.size)));
+        }
+        let actual = hasher.finish();
+        if actual != layer.digest {
+            return Err(corrupt(format!("its content is {actual}")));
+        }
+        match held {
+            Some(last) => sink(last),
+            None => Ok(()),
+        }
+    }
+}
+
+type Sink<'a> = dyn FnMut(Bytes) -> Result<(), ExportError> + 'a;
+
+/// Up to [`PIECE`] bytes; none at the end of the file. Where only `due` bytes are expected no more is allocated than
+/// these and the one that shows that there are more.
+fn read_piece(mut file: &File, due: u64) -> io::Result<Bytes> {
+    let room = usize::try_from(due.saturating_add(1)).map_or(PIECE, |room| room.min(PIECE));
+    let mut piece = BytesMut::zeroed(room);
+    let mut filled = 0;
+    while filled < piece.len() {
+        match file.read(&mut piece[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    piece.truncate(filled);
+    Ok(piece.freeze())
+}
