@@ -1,0 +1,20 @@
+//! Small, deterministic images: the same description gives the same bytes, on every machine.
+//!
+//! ```text
+//!   LayerBuilder ── files, whiteouts, filler ──► Layer   (gzip | zstd | raw, in memory or a file)
+//!   ImageBuilder ── layers per platform ───────► Image   (Docker or OCI types; single, list or index; attestations)
+//!   ImageSet     ── reference names ───────────► many Images that share layers as real ones do
+//! ```
+
+mod blob;
+mod builder;
+mod filler;
+mod layer;
+mod name;
+mod set;
+
+pub use blob::Blob;
+pub use builder::{Image, ImageBuilder, Kind, Manifest, PlatformImage};
+pub use layer::{Compression, Layer, LayerBuilder};
+pub use name::Name;
+pub use set::{ImageSet, Shape};

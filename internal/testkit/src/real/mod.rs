@@ -1,0 +1,28 @@
+//! Real registries, engines and tools, started privately below a temporary directory.
+//!
+//! Every part has its own data, sockets and configuration; nothing of the machine is touched. Whoever starts one
+//! holds a value whose drop ends the process by its id (SIGTERM, then SIGKILL) and unmounts what it left behind.
+//!
+//! A test says first which parts it needs: [`require_real!`](crate::require_real).
+
+mod command;
+mod distribution;
+mod docker;
+mod dockerd;
+mod forky;
+mod mounts;
+mod parts;
+mod podman;
+mod process;
+mod push;
+mod skopeo;
+
+pub use command::Ran;
+pub use distribution::DockerRegistry;
+pub use docker::DockerCli;
+pub use dockerd::{Dockerd, DockerdOptions, Store};
+pub use forky::Forky;
+pub use parts::{Missing, Part, ready, require};
+pub use podman::Podman;
+pub use push::{push, push_all};
+pub use skopeo::Skopeo;
