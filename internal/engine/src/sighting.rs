@@ -1,0 +1,186 @@
+//! Asking an engine whether an image is there, and under which names.
+
+use std::time::Duration;
+
+use bollard::errors::Error as ClientError;
+use bollard::models::{ImageInspect, ImageSummary};
+use bollard::query_parameters::ListImagesOptions;
+use palletjack_image::Digest;
+use palletjack_store::Image;
+use tokio::time::timeout;
+
+use crate::capabilities::EngineKind;
+use crate::connect::{Engine, innermost};
+use crate::error::EngineError;
+
+/// How long an engine may take for one question. It takes milliseconds, unless it is unpacking something large.
+const ASK: Duration = Duration::from_mins(2);
+
+/// What an engine says about an image when it is asked by name and by digest.
+///
+/// These are statements about the engine's metadata. Whether the files behind it are whole is another question,
+/// which no engine answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sighting {
+    /// What the engine calls the image: the config's digest, or on a containerd store the digest of the index or
+    /// manifest.
+    pub id: Digest,
+    /// Whether the engine has all of it, under whatever name.
+    pub content: bool,
+    /// Whether `name:tag` means this image; `None` where the reference has no tag.
+    pub tag: Option<bool>,
+    /// Whether the reference exactly as the pallet has it, digest included, means this image.
+    pub exact: bool,
+}
+
+impl Sighting {
+    /// Whether nothing needs to be sent for the image to be usable under its reference as far as this kind of
+    /// engine allows. `wants_tag`: the bare tag is to be this image's.
+    pub(crate) fn is_enough(&self, kind: EngineKind, wants_tag: bool) -> bool {
+        let named = match kind {
+            // The pin of a loaded image has no name here, so the tag or the ID has to do.
+            EngineKind::DockerGraph => {
+                self.exact || self.tag == Some(true) || self.tag.is_none() || !wants_tag
+            }
+            EngineKind::DockerContainerd | EngineKind::Podman => self.exact,
+        };
+        self.content && named
+    }
+}
+
+/// A containerd store's images, listed once for many questions: each inspection costs it tens of milliseconds.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    images: Vec<ImageSummary>,
+}
+
+impl Listing {
+    /// Whether the image is complete, as far as the listing says it: `None` where the engine is too old to list
+    /// manifests (API before 1.47) and the layers have to be compared.
+    fn is_complete(&self, image: &Image) -> Option<bool> {
+        let target = image.entry.target.digest.to_string();
+        let chosen = image.entry.manifest.digest.to_string();
+        let mut complete = Some(false);
+        for listed in self.images.iter().filter(|listed| listed.id == target) {
+            match &listed.manifests {
+                None => complete = None,
+                Some(manifests) => {
+                    if manifests.iter().any(|manifest| manifest.id == chosen && manifest.available) {
+                        return Some(true);
+                    }
+                }
+            }
+        }
+        complete
+    }
+}
+
+impl Engine {
+    /// Asks whether the engine has an image, by every name that its reference gives it.
+    pub async fn look(&self, image: &Image) -> Result<Sighting, EngineError> {
+        let listing = self.listing().await?;
+        self.look_with(image, &listing).await
+    }
+
+    /// What [`Self::look_with`] needs for many images; empty for engines where asking for each is cheap.
+    pub(crate) async fn listing(&self) -> Result<Listing, EngineError> {
+        if self.capabilities().kind != EngineKind::DockerContainerd {
+            return Ok(Listing::default());
+        }
+        let options = ListImagesOptions { all: true, manifests: true, ..Default::default() };
+        let what = || "its images".to_owned();
+        match timeout(ASK, self.docker.list_images(Some(options))).await {
+            Ok(Ok(images)) => Ok(Listing { images }),
+            Ok(Err(error)) => Err(EngineError::Ask { what: what(), source: error.into() }),
+            Err(elapsed) => Err(EngineError::Ask { what: what(), source: elapsed.into() }),
+        }
+    }
+
+    pub(crate) async fn look_with(&self, image: &Image, listing: &Listing) -> Result<Sighting, EngineError> {
+        let reference = &image.entry.reference;
+        let id = match self.capabilities().kind {
+            EngineKind::DockerContainerd => image.entry.target.digest,
+            EngineKind::DockerGraph | EngineKind::Podman => image.config_descriptor.digest,
+        };
+        let by_tag = match reference.tagged() {
+            None => None,
+            Some(tagged) => Some(self.inspect(&tagged).await?.filter(|found| is(found, &id))),
+        };
+        let by_pin = match reference.digest() {
+            None => by_tag.clone().flatten(),
+            Some(_) => self.inspect(&reference.to_string()).await?.filter(|found| is(found, &id)),
+        };
+        let tag = by_tag.as_ref().map(Option::is_some);
+        let exact = by_pin.is_some();
+        let found = match by_pin.or(by_tag.flatten()) {
+            None => self.inspect(&id.to_string()).await?.filter(|found| is(found, &id)),
+            found => found,
+        };
+        let content = match (found, self.capabilities().kind) {
+            (None, _) => false,
+            (Some(_), EngineKind::DockerGraph | EngineKind::Podman) => true,
+            (Some(found), EngineKind::DockerContainerd) => {
+                listing.is_complete(image).unwrap_or_else(|| has_layers_of(&found, image))
+            }
+        };
+        Ok(Sighting { id, content, tag, exact: exact && content })
+    }
+
+    /// An image by name or ID; `None` where the engine has none, or one so damaged that it cannot describe it.
+    async fn inspect(&self, name: &str) -> Result<Option<ImageInspect>, EngineError> {
+        let what = || format!("image {name}");
+        match timeout(ASK, self.docker.inspect_image(name)).await {
+            Ok(Ok(found)) => Ok(Some(found)),
+            Ok(Err(ClientError::DockerResponseServerError { status_code, message })) => {
+                if status_code != 404 {
+                    tracing::warn!(name, status_code, message, "the engine cannot describe an image");
+                }
+                Ok(None)
+            }
+            Ok(Err(error)) => {
+                tracing::debug!(name, error = innermost(&error), "inspection failed");
+                Err(EngineError::Ask { what: what(), source: error.into() })
+            }
+            Err(elapsed) => Err(EngineError::Ask { what: what(), source: elapsed.into() }),
+        }
+    }
+}
+
+/// Whether the engine's answer is about the image of this ID. Podman has said IDs with and without the algorithm.
+fn is(found: &ImageInspect, id: &Digest) -> bool {
+    found.id.as_deref().is_some_and(|found| found == id.to_string() || found == id.hex())
+}
+
+fn has_layers_of(found: &ImageInspect, image: &Image) -> bool {
+    let layers = found.root_fs.as_ref().and_then(|root| root.layers.as_deref()).unwrap_or_default();
+    layers.iter().eq(image.config.diff_ids.iter().map(Digest::to_string).collect::<Vec<_>>().iter())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_enough_depends_on_the_engine() {
+        let id = Digest::of(b"image");
+        let seen = |content, tag, exact| Sighting { id, content, tag, exact };
+        for (sighting, wants_tag, graph, other) in [
+            (seen(false, Some(false), false), true, false, false),
+            (seen(true, Some(true), true), true, true, true),
+            // Loaded before, under a pinned reference: the pin has a name only where digests are kept.
+            (seen(true, Some(true), false), true, true, false),
+            // The tag has gone to another image.
+            (seen(true, Some(false), false), true, false, false),
+            (seen(true, Some(false), false), false, true, false),
+            (seen(true, Some(false), true), true, true, true),
+            // No tag to have.
+            (seen(true, None, false), true, true, false),
+            // A containerd store lists images that it cannot run.
+            (seen(false, Some(true), false), true, false, false),
+        ] {
+            assert_eq!(sighting.is_enough(EngineKind::DockerGraph, wants_tag), graph, "{sighting:?}");
+            assert_eq!(sighting.is_enough(EngineKind::DockerContainerd, wants_tag), other, "{sighting:?}");
+            assert_eq!(sighting.is_enough(EngineKind::Podman, wants_tag), other, "{sighting:?}");
+        }
+    }
+}
