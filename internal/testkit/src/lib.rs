@@ -25,4 +25,7 @@ mod http;
 pub mod image;
 pub mod real;
 pub mod registry;
+mod run;
 pub mod sandbox;
+
+pub use run::Ran;

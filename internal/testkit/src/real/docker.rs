@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::command::Ran;
+use crate::run::Ran;
 
 /// Runs `docker` against one socket.
 #[derive(Debug, Clone)]

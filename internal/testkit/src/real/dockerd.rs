@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::command::Ran;
 use super::docker::DockerCli;
 use super::forky::Forky;
 use super::mounts::unmount_below;
 use super::parts::find_program;
 use super::process::{Daemon, SYSTEM_PATH, daemon_command};
+use crate::run::Ran;
 
 /// Where an engine keeps images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

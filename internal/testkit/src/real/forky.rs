@@ -13,7 +13,7 @@ use std::process::Command;
 use palletjack_image::Digest;
 use rustix::fs::{FlockOperation, flock};
 
-use super::command::Ran;
+use crate::run::Ran;
 
 /// Packages whose programs run on Debian 12's libraries.
 const PLAIN: [&str; 4] = ["docker.io", "docker-cli", "docker-compose", "containerd"];

@@ -5,7 +5,6 @@
 //!
 //! A test says first which parts it needs: [`require_real!`](crate::require_real).
 
-mod command;
 mod distribution;
 mod docker;
 mod dockerd;
@@ -17,7 +16,7 @@ mod process;
 mod push;
 mod skopeo;
 
-pub use command::Ran;
+pub use crate::run::Ran;
 pub use distribution::DockerRegistry;
 pub use docker::DockerCli;
 pub use dockerd::{Dockerd, DockerdOptions, Store};

@@ -6,9 +6,9 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::command::Ran;
 use super::forky::Forky;
 use super::process::SYSTEM_PATH;
+use crate::run::Ran;
 
 /// Something that a test needs of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,10 +7,10 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::command::Ran;
 use super::mounts::unmount_below;
 use super::parts::find_program;
 use super::process::{Daemon, SYSTEM_PATH, daemon_command};
+use crate::run::Ran;
 
 /// Podman with a store of its own and a running API service.
 #[derive(Debug)]

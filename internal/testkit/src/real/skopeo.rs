@@ -8,9 +8,9 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::command::Ran;
 use super::forky::Forky;
 use super::process::SYSTEM_PATH;
+use crate::run::Ran;
 
 /// Runs skopeo. It takes any image without signatures, speaks plain HTTP to registries, and reads no configuration
 /// or credentials of the machine.
