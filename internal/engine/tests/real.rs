@@ -1,0 +1,259 @@
+//! Loads into real engines, each private to its test.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod support;
+
+use std::path::PathBuf;
+
+use palletjack_engine::{
+    Endpoint, Engine, EngineKind, ErrorKind, LoadError, LoadOptions, Loaded, RunsAs, Was,
+};
+use palletjack_testkit::image::{Compression, ImageBuilder, Kind, LayerBuilder};
+use palletjack_testkit::real::{Dockerd, Part, Podman, Store};
+use palletjack_testkit::require_real;
+use support::{Cache, load};
+
+enum Real {
+    Docker(Dockerd),
+    Podman(Podman),
+}
+
+impl Real {
+    fn socket(&self) -> PathBuf {
+        match self {
+            Self::Docker(docker) => docker.socket(),
+            Self::Podman(podman) => podman.socket(),
+        }
+    }
+
+    /// Whether a container of the reference can be created without a network.
+    fn runs(&self, reference: &str) -> bool {
+        let ran = match self {
+            Self::Docker(docker) => docker.docker().unwrap().create_never(reference),
+            Self::Podman(podman) => podman.create_never(reference),
+        };
+        ran.unwrap().success()
+    }
+
+    /// The ID of the image that a name means.
+    fn id(&self, reference: &str) -> Option<String> {
+        let args = ["image", "inspect", "--format", "{{.Id}}", reference];
+        let ran = match self {
+            Self::Docker(docker) => docker.docker().unwrap().run(&args),
+            Self::Podman(podman) => podman.run(&args),
+        };
+        let ran = ran.unwrap();
+        let id = ran.success().then(|| ran.stdout.trim().to_owned())?;
+        Some(if id.starts_with("sha256:") { id } else { format!("sha256:{id}") })
+    }
+
+    /// The IDs of all images, unnamed ones too.
+    fn images(&self) -> Vec<String> {
+        let args = ["images", "--all", "--quiet", "--no-trunc"];
+        let ran = match self {
+            Self::Docker(docker) => docker.docker().unwrap().run(&args),
+            Self::Podman(podman) => podman.run(&args),
+        };
+        let listed = ran.unwrap().ok().unwrap();
+        let mut ids: Vec<String> = listed.lines().map(str::to_owned).collect();
+        ids.sort();
+        ids.dedup();
+        ids
+    }
+}
+
+/// What an engine can do with a reference that has a digest.
+fn resolves_as_expected(real: &Real, loaded: &Loaded, pins: bool) {
+    let reference = &loaded.reference;
+    let written = reference.to_string();
+    assert_eq!(real.runs(&written), loaded.resolves.exact, "{written}: {loaded:?}");
+    if let Some(tagged) = reference.tagged() {
+        let is_ours = real.id(&tagged).is_some_and(|id| id == loaded.resolves.id.to_string());
+        assert_eq!(is_ours, loaded.resolves.tag == Some(true), "{tagged}: {loaded:?}");
+        assert!(!is_ours || real.runs(&tagged));
+    }
+    let expected = reference.digest().is_none() || pins;
+    assert_eq!(loaded.resolves.exact, expected, "{written}: {loaded:?}");
+    match &loaded.runs_as {
+        RunsAs::Reference => assert_eq!(loaded.note(), None),
+        RunsAs::Tag(name) => assert!(real.runs(name), "{name}"),
+        RunsAs::Id(id) => assert!(real.runs(&id.to_string()), "{id}"),
+    }
+    assert_eq!(loaded.note().is_some(), !expected);
+}
+
+/// The life of a device's images, on one engine.
+async fn everything(real: &Real, kind: EngineKind, pins: bool, zstd: bool) {
+    let options = LoadOptions::default();
+    let engine = Engine::connect(Endpoint::Unix(real.socket())).await.unwrap();
+    assert_eq!(engine.capabilities().kind, kind, "{}", engine.capabilities());
+    assert_eq!(engine.capabilities().resolves_pins(), pins);
+    assert_eq!(engine.capabilities().reads_zstd(), zstd);
+
+    let cache = Cache::new();
+    let base = LayerBuilder::new().filler("base", 1, 300_000).build().unwrap();
+    let app = |seed| LayerBuilder::new().filler("app", seed, 1_500_000).build().unwrap();
+    let build = |name: &str, kind, seed| {
+        ImageBuilder::new(name).kind(kind).platform("linux/amd64", [base.clone(), app(seed)])
+    };
+    let both = |name: &str, kind, seed| build(name, kind, seed).platform("linux/arm64", [app(seed + 50)]);
+    let docker_list = both("caddy:2.6.2", Kind::Docker, 2).build().unwrap();
+    let oci_index = both("ghcr.io/acme/two:1", Kind::Oci, 3).attestations().build().unwrap();
+    let single = build("quay.io/acme/three:v3", Kind::Docker, 4).build().unwrap();
+    let single_oci = build("acme/four:latest", Kind::Oci, 5).build().unwrap();
+    let by_digest = both("ghcr.io/acme/five", Kind::Oci, 6).build().unwrap();
+    let images = [
+        cache.publish(&docker_list, &docker_list.pinned()),
+        cache.publish(&oci_index, &oci_index.pinned()),
+        cache.publish(&single, &single.pinned()),
+        cache.publish(&single_oci, "acme/four:latest"),
+        cache.publish(&by_digest, &format!("ghcr.io/acme/five@{}", by_digest.top.digest)),
+    ];
+
+    let (results, events) = load(&engine, &cache, &images, &options).await;
+    for (index, (result, image)) in results.into_iter().zip(&images).enumerate() {
+        let loaded = result.unwrap();
+        let Was::Sent { bytes, layer_bytes } = loaded.was else { panic!("{loaded:?}") };
+        assert_eq!(layer_bytes, image.layers.iter().map(|layer| layer.size).sum::<u64>());
+        assert!(bytes > layer_bytes);
+        resolves_as_expected(real, &loaded, pins);
+        for step in ["checking", "sending", "loaded"] {
+            assert!(events.contains(&format!("{index} {step}")), "{step}: {events:?}");
+        }
+    }
+
+    let before = real.images();
+    let (results, events) = load(&engine, &cache, &images, &options).await;
+    for result in results {
+        let loaded = result.unwrap();
+        assert_eq!(loaded.was, Was::Present);
+        resolves_as_expected(real, &loaded, pins);
+    }
+    assert!(
+        events.iter().all(|event| event.ends_with("checking") || event.ends_with("skipped")),
+        "{events:?}"
+    );
+    assert_eq!(real.images(), before);
+
+    corrupt_is_not_registered(real, &engine).await;
+    two_pins_of_a_tag(real, &engine, pins).await;
+    zstd_layers(real, &engine, zstd).await;
+}
+
+/// Its bytes went bad after they were fetched: nothing of it may appear in the engine, and the others are loaded.
+async fn corrupt_is_not_registered(real: &Real, engine: &Engine) {
+    let before = real.images();
+    let cache = Cache::new();
+    let build = |name: &str, layers: [u64; 2]| {
+        let layers = layers.map(|seed| LayerBuilder::new().filler("file", seed, 3_000_000).build().unwrap());
+        ImageBuilder::new(name).platform("linux/amd64", layers).build().unwrap()
+    };
+    let (bad_last, bad_first, good) =
+        (build("bad/last:1", [100, 101]), build("bad/first:1", [102, 103]), build("good/one:1", [104, 105]));
+    let images = [
+        cache.publish(&bad_last, "bad/last:1"),
+        cache.publish(&bad_first, "bad/first:1"),
+        cache.publish(&good, "good/one:1"),
+    ];
+    let bad = [images[0].layers[1].digest, images[1].layers[0].digest];
+    bad.iter().for_each(|digest| cache.damage(digest));
+
+    let (results, events) = load(engine, &cache, &images, &LoadOptions::default()).await;
+    for ((result, image), digest) in results.iter().zip(&images).zip(bad) {
+        let error = result.as_ref().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
+        assert!(error.to_string().contains(&image.entry.reference.familiar()), "{error}");
+        let cause = std::error::Error::source(error).unwrap().to_string();
+        assert!(cause.contains(&digest.to_string()), "{cause}");
+        assert!(!real.runs(&image.entry.reference.to_string()));
+    }
+    assert!(events.contains(&"0 failed".to_owned()), "{events:?}");
+    let good = results.last().unwrap().as_ref().unwrap();
+    assert!(real.runs(&good.reference.to_string()));
+
+    let after = real.images();
+    let new: Vec<&String> = after.iter().filter(|id| !before.contains(id)).collect();
+    assert_eq!(new.len(), 1, "more than the good image appeared: {new:?}");
+}
+
+/// The tag goes to the image that was published last; the other keeps what the engine allows.
+async fn two_pins_of_a_tag(real: &Real, engine: &Engine, pins: bool) {
+    let cache = Cache::new();
+    let build = |seed| {
+        let layer = LayerBuilder::new().filler("file", seed, 10_000).build().unwrap();
+        ImageBuilder::new("ghcr.io/acme/moving:1").platform("linux/amd64", [layer]).index().build().unwrap()
+    };
+    let (old, new) = (build(201), build(202));
+    let old = cache.publish(&old, &old.pinned());
+    let new = cache.publish(&new, &new.pinned());
+    let snapshot = cache.store.snapshot().unwrap();
+    let again = |image: &palletjack_store::Image| {
+        let entry = snapshot.find(&image.entry.reference, &image.entry.platform).unwrap();
+        cache.store.image(entry).unwrap()
+    };
+    // The owner of the tag first, which is the order in which a naive load takes the tag away again.
+    let images = [again(&new), again(&old)];
+    assert!(images[0].entry.owns_tag && !images[1].entry.owns_tag);
+    for was_present in [false, true] {
+        let (results, _) = load(engine, &cache, &images, &LoadOptions::default()).await;
+        let [new, old] = [0, 1].map(|index| results[index].as_ref().unwrap());
+        assert_eq!((new.resolves.tag, old.resolves.tag), (Some(true), Some(false)));
+        for loaded in [new, old] {
+            assert_eq!(loaded.was == Was::Present, was_present, "{loaded:?}");
+            resolves_as_expected(real, loaded, pins);
+        }
+    }
+}
+
+/// Refused by name before anything is sent, or loaded.
+async fn zstd_layers(real: &Real, engine: &Engine, reads: bool) {
+    let cache = Cache::new();
+    let layer =
+        LayerBuilder::new().filler("file", 301, 100_000).compression(Compression::Zstd).build().unwrap();
+    let image =
+        ImageBuilder::new("acme/packed:1").kind(Kind::Oci).platform("linux/amd64", [layer]).build().unwrap();
+    let image = cache.publish(&image, "acme/packed:1");
+    let (results, events) = load(engine, &cache, &[image], &LoadOptions::default()).await;
+    match &results[0] {
+        Ok(loaded) => {
+            assert!(reads);
+            assert!(real.runs(&loaded.reference.to_string()));
+        }
+        Err(error) => {
+            assert!(!reads, "{error:?}");
+            assert!(matches!(error, LoadError::Zstd { layers: 1, .. }), "{error:?}");
+            let told = error.to_string();
+            assert!(told.contains("acme/packed:1") && told.contains("Docker 20.10"), "{told}");
+            assert_eq!(events, ["0 checking", "0 failed"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn docker_20_with_a_graph_driver() {
+    require_real!(Part::Docker20);
+    let real = Real::Docker(Dockerd::debian().unwrap());
+    everything(&real, EngineKind::DockerGraph, false, false).await;
+}
+
+#[tokio::test]
+async fn docker_28_with_a_graph_driver() {
+    require_real!(Part::Docker28);
+    let real = Real::Docker(Dockerd::forky(Store::GraphDriver).unwrap());
+    everything(&real, EngineKind::DockerGraph, false, true).await;
+}
+
+#[tokio::test]
+async fn docker_28_with_the_containerd_store() {
+    require_real!(Part::Docker28);
+    let real = Real::Docker(Dockerd::forky(Store::Containerd).unwrap());
+    everything(&real, EngineKind::DockerContainerd, true, true).await;
+}
+
+#[tokio::test]
+async fn podman() {
+    require_real!(Part::Podman);
+    let real = Real::Podman(Podman::start().unwrap());
+    everything(&real, EngineKind::Podman, true, true).await;
+}
