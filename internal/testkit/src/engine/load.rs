@@ -15,7 +15,7 @@ use crate::http::{After, BodyEnd, Connection, Head, Reply};
 use crate::registry::Gate;
 
 /// How long a test waits for loads that must come. No success depends on it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One way in which a load goes wrong.
 #[derive(Debug, Clone)]
@@ -151,7 +151,7 @@ impl Loads {
             archive: directory.join(format!("load-{number}.tar")),
             answer: Vec::new(),
         };
-        let after = run(profile, images, fault, connection, &mut load);
+        let after = run(profile, images, fault.as_ref(), connection, &mut load);
         self.state().ended.push(load);
         self.changed.notify_all();
         after
@@ -161,12 +161,12 @@ impl Loads {
 fn run(
     profile: &Profile,
     images: &Mutex<Images>,
-    fault: Option<LoadFault>,
+    fault: Option<&LoadFault>,
     connection: &mut Connection,
     load: &mut Load,
 ) -> io::Result<After> {
     let mut file = File::create(&load.archive)?;
-    match &fault {
+    match fault {
         Some(LoadFault::DoesNotRead(gate)) => {
             gate.pass();
             return Ok(After::Close);
@@ -184,13 +184,13 @@ fn run(
     if !load.complete {
         return Ok(After::Close);
     }
-    if let Some(LoadFault::Silence(gate)) = &fault {
+    if let Some(LoadFault::Silence(gate)) = fault {
         gate.pass();
     }
-    if let Some(LoadFault::Status { status, message }) = &fault {
+    if let Some(LoadFault::Status { status, message }) = fault {
         return connection.reply(&Reply::new(*status).json(&json!({ "message": message })));
     }
-    let lines = take(profile, images, fault.as_ref(), &load.archive);
+    let lines = take(profile, images, fault, &load.archive);
     load.answer = lines.iter().map(Value::to_string).collect();
     connection.write_head(
         200,

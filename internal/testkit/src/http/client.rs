@@ -1,9 +1,8 @@
 //! The smallest client that can fill a registry and ask a server something: one request, one connection.
 
+use std::fmt::Write as _;
 use std::io::{self, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 
 use super::connection::Socket;
 use super::message::{bad, fields, find, line};
@@ -36,14 +35,22 @@ pub(crate) fn request(
 }
 
 /// The same over a unix socket.
+#[cfg(test)]
 pub(crate) fn request_unix(
-    socket: &Path,
+    socket: &std::path::Path,
     method: &str,
     target: &str,
     headers: &[(&str, &str)],
     body: Option<(u64, &mut dyn Read)>,
 ) -> io::Result<Answer> {
-    exchange(Socket::Unix(UnixStream::connect(socket)?), "localhost", method, target, headers, body)
+    exchange(
+        Socket::Unix(std::os::unix::net::UnixStream::connect(socket)?),
+        "localhost",
+        method,
+        target,
+        headers,
+        body,
+    )
 }
 
 fn exchange(
@@ -56,10 +63,11 @@ fn exchange(
 ) -> io::Result<Answer> {
     let mut head = format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
     for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        // Writing to a String cannot fail.
+        let _ = write!(head, "{name}: {value}\r\n");
     }
     if let Some((length, _)) = &body {
-        head.push_str(&format!("content-length: {length}\r\n"));
+        let _ = write!(head, "content-length: {length}\r\n");
     }
     head.push_str("\r\n");
     socket.write_all(head.as_bytes())?;

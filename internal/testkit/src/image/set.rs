@@ -163,10 +163,10 @@ fn build_one(i: usize, reference: &str, shape: &Shape, bases: &Bases) -> io::Res
     for &platform in platforms {
         let [lower, upper] = &bases.layers[platform];
         let mut layers = vec![lower.clone()];
-        if i % 2 == 0 {
+        if i.is_multiple_of(2) {
             layers.push(upper.clone());
         }
-        let app = if i % 3 == 0 { shape.app_bytes * 2 } else { shape.app_bytes };
+        let app = if i.is_multiple_of(3) { shape.app_bytes * 2 } else { shape.app_bytes };
         let bytes = if platform == PLATFORMS[0] { app } else { app.min(20_000) };
         let common = LayerBuilder::new()
             .directory("opt")
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn bases_are_shared_and_tags_of_one_repository_share_more() {
         let set = ImageSet::small(&NAMES).unwrap();
-        let base = |name: &str| set.find(name).unwrap().platforms[0].layers[0].digest.clone();
+        let base = |name: &str| set.find(name).unwrap().platforms[0].layers[0].digest;
         assert_eq!(base(NAMES[0]), base(NAMES[7]));
         let layers = |name: &str| {
             set.find(name).unwrap().platforms[0]

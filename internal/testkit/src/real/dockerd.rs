@@ -164,13 +164,14 @@ impl Dockerd {
         fs::write(
             &config,
             format!(
-                "version = 2\nroot = {root:?}\nstate = {state:?}\n\
+                "version = 2\nroot = '{root}'\nstate = '{state}'\n\
                  disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
-                 [grpc]\naddress = {address:?}\n\
-                 [plugins.\"io.containerd.internal.v1.opt\"]\npath = {opt:?}\n",
-                state = path("containerd"),
-                address = path("c.sock"),
-                opt = path("opt"),
+                 [grpc]\naddress = '{address}'\n\
+                 [plugins.\"io.containerd.internal.v1.opt\"]\npath = '{opt}'\n",
+                root = root.display(),
+                state = path("containerd").display(),
+                address = path("c.sock").display(),
+                opt = path("opt").display(),
             ),
         )?;
         let mut command = daemon_command(self.program("containerd")?);

@@ -33,9 +33,9 @@ impl Podman {
         fs::write(
             home.join("storage.conf"),
             format!(
-                "[storage]\ndriver = \"overlay\"\ngraphroot = {:?}\nrunroot = {:?}\n",
-                home.join("root"),
-                home.join("run"),
+                "[storage]\ndriver = \"overlay\"\ngraphroot = '{}'\nrunroot = '{}'\n",
+                home.join("root").display(),
+                home.join("run").display(),
             ),
         )?;
         fs::write(home.join("registries.conf"), "")?;

@@ -95,11 +95,13 @@ pub enum Fault {
     Chunked,
 }
 
+type Condition = Arc<dyn Fn(&Head) -> bool + Send + Sync>;
+
 /// Which requests a fault is for. Every condition given must hold.
 #[derive(Clone)]
 pub struct When {
     what: String,
-    matches: Vec<Arc<dyn Fn(&Head) -> bool + Send + Sync>>,
+    matches: Vec<Condition>,
     nth: Range<u64>,
 }
 

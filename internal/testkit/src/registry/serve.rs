@@ -123,7 +123,7 @@ impl Handler for State {
             return finish(connection, &entry, &reply);
         }
         match self.answer(head, &resource, connection)? {
-            Ok(answer) => write(connection, &entry, head, answer, fault.as_ref()),
+            Ok(answer) => write(connection, &entry, head, &answer, fault.as_ref()),
             Err(reply) => finish(connection, &entry, &reply),
         }
     }

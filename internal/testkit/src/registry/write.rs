@@ -24,7 +24,7 @@ pub(super) fn write(
     connection: &mut Connection,
     entry: &Entry<'_>,
     head: &Head,
-    answer: Answer,
+    answer: &Answer,
     fault: Option<&Fault>,
 ) -> io::Result<After> {
     let length = match fault {
@@ -56,7 +56,7 @@ pub(super) fn write(
     let mut span = range.clone().unwrap_or(0..length);
     span.start = (span.start + shift).min(span.end);
 
-    let mut headers = headers(&answer, fault);
+    let mut headers = headers(answer, fault);
     if range.is_some() {
         headers.push((
             "content-range".into(),
