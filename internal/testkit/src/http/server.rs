@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,6 +40,16 @@ impl Listener {
             Self::Unix(l) => Socket::Unix(l.accept()?.0),
         })
     }
+
+    /// Wakes whoever sleeps in [`Listener::accept`], for good; nobody can connect any more.
+    fn close(&self) {
+        let fd = match self {
+            Self::Tcp(l) => l.as_fd(),
+            Self::Unix(l) => l.as_fd(),
+        };
+        // It fails only on a socket that is not listening, which is what is wanted.
+        let _ = rustix::net::shutdown(fd, rustix::net::Shutdown::Both);
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -65,6 +76,7 @@ pub(crate) struct Server {
     address: Address,
     shared: Arc<Shared>,
     handler: Arc<dyn Handler>,
+    listener: Arc<Listener>,
     acceptor: Option<JoinHandle<()>>,
 }
 
@@ -90,12 +102,13 @@ impl Server {
     }
 
     fn start(listener: Listener, address: Address, handler: Arc<dyn Handler>) -> Self {
-        let shared = Arc::new(Shared::default());
+        let (listener, shared) = (Arc::new(listener), Arc::new(Shared::default()));
         let acceptor = thread::spawn({
-            let (shared, handler) = (Arc::clone(&shared), Arc::clone(&handler));
+            let (listener, shared, handler) =
+                (Arc::clone(&listener), Arc::clone(&shared), Arc::clone(&handler));
             move || accept_all(&listener, &shared, &handler)
         });
-        Self { address, shared, handler, acceptor: Some(acceptor) }
+        Self { address, shared, handler, listener, acceptor: Some(acceptor) }
     }
 
     /// Where a TCP server listens.
@@ -109,11 +122,7 @@ impl Server {
     /// Closes the listener and every connection, at once.
     pub(crate) fn stop(&mut self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
-        // The acceptor sleeps in accept(); a connection of our own wakes it.
-        match &self.address {
-            Address::Tcp(address) => drop(TcpStream::connect(address)),
-            Address::Unix(path) => drop(UnixStream::connect(path)),
-        }
+        self.listener.close();
         if let Some(acceptor) = self.acceptor.take() {
             // A panic in the acceptor has been printed by its own thread.
             let _ = acceptor.join();

@@ -303,6 +303,15 @@ mod tests {
         assert!(docker.inspect("caddy:absent").unwrap().is_none());
         assert!(registry.count("GET", "/blobs/") > 0);
 
+        // Out and in again: what the client's `load` is for.
+        let archive = engine.directory.path().join("saved.tar");
+        let path = archive.to_string_lossy();
+        docker.run(&["tag", &caddy.pinned(), "other:saved"]).unwrap().assert_success();
+        docker.run(&["save", "--output", &path, "other:saved"]).unwrap().assert_success();
+        docker.run(&["rmi", "other:saved"]).unwrap().assert_success();
+        docker.load_file(&archive).unwrap().assert_success();
+        assert!(docker.tags().unwrap().contains(&"other:saved".to_owned()));
+
         engine.start_again().unwrap();
         let docker = engine.docker().unwrap();
         assert!(docker.inspect(&caddy.pinned()).unwrap().is_some());

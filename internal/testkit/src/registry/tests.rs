@@ -8,7 +8,7 @@ use palletjack_image::{Digest, media_type};
 
 use super::*;
 use crate::http::client::{Answer, request};
-use crate::image::{ImageBuilder, ImageSet, Kind, LayerBuilder};
+use crate::image::{ImageBuilder, ImageSet, Kind, LayerBuilder, Shape};
 
 const ACCEPT_ALL: (&str, &str) = ("accept", "*/*");
 
@@ -70,6 +70,22 @@ fn blobs_are_served_whole_and_by_range() {
     assert_eq!(registry.count("GET", "/blobs/"), 3);
     assert_eq!(registry.requests()[1].range(), Some("bytes=1000-1999"));
     assert_eq!(registry.bytes_sent(), bytes.len() as u64 + 1000);
+}
+
+#[test]
+fn layers_in_files_are_served_like_those_in_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let shape = Shape { directory: Some(directory.path().to_owned()), ..Shape::small() };
+    let set = ImageSet::build(&["caddy:2"], &shape).unwrap();
+    let registry = Registry::start().unwrap();
+    registry.publish_all(&set);
+    let layer = &set.images[0].platforms[0].layers[0];
+    assert!(matches!(layer.blob, Blob::File { .. }));
+    let path = format!("/v2/library/caddy/blobs/{}", layer.digest);
+    let whole = get(&registry, &path, &[]).unwrap().body;
+    assert_eq!(Digest::of(&whole), layer.digest);
+    let part = get(&registry, &path, &[("range", "bytes=-100")]).unwrap().body;
+    assert_eq!(part, whole[whole.len() - 100..]);
 }
 
 #[test]

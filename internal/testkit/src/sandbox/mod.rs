@@ -9,6 +9,7 @@
 //!       .cache/palletjack                      the cache under test
 //! ```
 
+mod corpus;
 mod disk;
 mod pallet;
 mod rewrite;
@@ -20,6 +21,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+pub use corpus::Corpus;
 pub use disk::SmallDisk;
 pub use pallet::PalletFiles;
 pub use rewrite::rewrite_images;
