@@ -42,7 +42,7 @@ impl Engine {
     pub async fn connect_within(endpoint: Endpoint, hello: Duration) -> Result<Self, EngineError> {
         probe(&endpoint).await?;
         let docker = client(&endpoint)?;
-        match timeout(hello, introduce(docker)).await {
+        match timeout(hello, Box::pin(introduce(docker))).await {
             Ok(Ok((docker, capabilities))) => {
                 tracing::debug!(%endpoint, %capabilities, "connected");
                 Ok(Self { docker, endpoint, capabilities })
@@ -75,18 +75,18 @@ async fn probe(endpoint: &Endpoint) -> Result<(), EngineError> {
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         },
     };
-    let endpoint = endpoint.clone();
-    match result {
-        Ok(()) => Ok(()),
-        Err(source) => Err(match (source.kind(), &endpoint) {
-            (io::ErrorKind::NotFound, Endpoint::Unix(_)) => EngineError::Absent { endpoint },
-            (io::ErrorKind::PermissionDenied, Endpoint::Unix(path)) => {
-                let group = group_of(path);
-                EngineError::Permission { endpoint, group, source }
-            }
-            (io::ErrorKind::ConnectionRefused, _) => EngineError::Refused { endpoint, source },
-            _ => EngineError::Connect { endpoint, source },
-        }),
+    result.map_err(|source| connect_error(endpoint.clone(), source))
+}
+
+fn connect_error(endpoint: Endpoint, source: io::Error) -> EngineError {
+    match (source.kind(), &endpoint) {
+        (io::ErrorKind::NotFound, Endpoint::Unix(_)) => EngineError::Absent { endpoint },
+        (io::ErrorKind::PermissionDenied, Endpoint::Unix(path)) => {
+            let group = group_of(path);
+            EngineError::Permission { endpoint, group, source }
+        }
+        (io::ErrorKind::ConnectionRefused, _) => EngineError::Refused { endpoint, source },
+        _ => EngineError::Connect { endpoint, source },
     }
 }
 
@@ -166,6 +166,22 @@ pub(crate) fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_socket_that_may_not_be_opened_says_who_may() {
+        let denied = |path: &str| {
+            connect_error(Endpoint::Unix(path.into()), io::ErrorKind::PermissionDenied.into()).to_string()
+        };
+        // Root's on every Linux, and one that cannot be looked at.
+        assert!(denied("/proc").contains("only root may; use sudo"), "{}", denied("/proc"));
+        assert!(denied("/no/such/socket").contains("mostly `docker`"), "{}", denied("/no/such/socket"));
+        let error = EngineError::Permission {
+            endpoint: Endpoint::Unix("/var/run/docker.sock".into()),
+            group: Some("docker".to_owned()),
+            source: io::ErrorKind::PermissionDenied.into(),
+        };
+        assert!(error.to_string().contains("usermod -aG docker USER"), "{error}");
+    }
 
     #[test]
     fn a_group_is_found_by_its_number() {

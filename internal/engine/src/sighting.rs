@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bollard::errors::Error as ClientError;
-use bollard::models::{ImageInspect, ImageSummary};
+use bollard::models::ImageSummary;
 use bollard::query_parameters::ListImagesOptions;
 use palletjack_image::Digest;
 use palletjack_store::Image;
@@ -89,7 +89,7 @@ impl Engine {
         }
         let options = ListImagesOptions { all: true, manifests: true, ..Default::default() };
         let what = || "its images".to_owned();
-        match timeout(ASK, self.docker.list_images(Some(options))).await {
+        match timeout(ASK, Box::pin(self.docker.list_images(Some(options)))).await {
             Ok(Ok(images)) => Ok(Listing { images }),
             Ok(Err(error)) => Err(EngineError::Ask { what: what(), source: error.into() }),
             Err(elapsed) => Err(EngineError::Ask { what: what(), source: elapsed.into() }),
@@ -104,33 +104,36 @@ impl Engine {
         };
         let by_tag = match reference.tagged() {
             None => None,
-            Some(tagged) => Some(self.inspect(&tagged).await?.filter(|found| is(found, &id))),
+            Some(tagged) => Some(self.inspect(&tagged).await?.filter(|found| found.is(&id))),
         };
         let by_pin = match reference.digest() {
             None => by_tag.clone().flatten(),
-            Some(_) => self.inspect(&reference.to_string()).await?.filter(|found| is(found, &id)),
+            Some(_) => self.inspect(&reference.to_string()).await?.filter(|found| found.is(&id)),
         };
         let tag = by_tag.as_ref().map(Option::is_some);
         let exact = by_pin.is_some();
         let found = match by_pin.or(by_tag.flatten()) {
-            None => self.inspect(&id.to_string()).await?.filter(|found| is(found, &id)),
+            None => self.inspect(&id.to_string()).await?.filter(|found| found.is(&id)),
             found => found,
         };
         let content = match (found, self.capabilities().kind) {
             (None, _) => false,
             (Some(_), EngineKind::DockerGraph | EngineKind::Podman) => true,
             (Some(found), EngineKind::DockerContainerd) => {
-                listing.is_complete(image).unwrap_or_else(|| has_layers_of(&found, image))
+                listing.is_complete(image).unwrap_or_else(|| found.has_layers_of(image))
             }
         };
         Ok(Sighting { id, content, tag, exact: exact && content })
     }
 
     /// An image by name or ID; `None` where the engine has none, or one so damaged that it cannot describe it.
-    async fn inspect(&self, name: &str) -> Result<Option<ImageInspect>, EngineError> {
+    async fn inspect(&self, name: &str) -> Result<Option<Found>, EngineError> {
         let what = || format!("image {name}");
-        match timeout(ASK, self.docker.inspect_image(name)).await {
-            Ok(Ok(found)) => Ok(Some(found)),
+        match timeout(ASK, Box::pin(self.docker.inspect_image(name))).await {
+            Ok(Ok(found)) => Ok(Some(Found {
+                id: found.id.unwrap_or_default(),
+                layers: found.root_fs.and_then(|root| root.layers).unwrap_or_default(),
+            })),
             Ok(Err(ClientError::DockerResponseServerError { status_code, message })) => {
                 if status_code != 404 {
                     tracing::warn!(name, status_code, message, "the engine cannot describe an image");
@@ -146,14 +149,24 @@ impl Engine {
     }
 }
 
-/// Whether the engine's answer is about the image of this ID. Podman has said IDs with and without the algorithm.
-fn is(found: &ImageInspect, id: &Digest) -> bool {
-    found.id.as_deref().is_some_and(|found| found == id.to_string() || found == id.hex())
+/// What counts of an engine's description of an image.
+#[derive(Debug, Clone)]
+struct Found {
+    id: String,
+    layers: Vec<String>,
 }
 
-fn has_layers_of(found: &ImageInspect, image: &Image) -> bool {
-    let layers = found.root_fs.as_ref().and_then(|root| root.layers.as_deref()).unwrap_or_default();
-    layers.iter().eq(image.config.diff_ids.iter().map(Digest::to_string).collect::<Vec<_>>().iter())
+impl Found {
+    /// Whether it is the image of this ID. Podman has said IDs with and without the algorithm.
+    fn is(&self, id: &Digest) -> bool {
+        self.id == id.to_string() || self.id == id.hex()
+    }
+
+    /// Whether the engine knows all layers of the image: it says none, or fewer, where content is missing.
+    fn has_layers_of(&self, image: &Image) -> bool {
+        let expected: Vec<String> = image.config.diff_ids.iter().map(Digest::to_string).collect();
+        self.layers == expected
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use palletjack_testkit::require_real;
 use support::{Cache, load};
 
 enum Real {
-    Docker(Dockerd),
+    Docker(Box<Dockerd>),
     Podman(Podman),
 }
 
@@ -157,7 +157,9 @@ async fn corrupt_is_not_registered(real: &Real, engine: &Engine) {
         cache.publish(&good, "good/one:1"),
     ];
     let bad = [images[0].layers[1].digest, images[1].layers[0].digest];
-    bad.iter().for_each(|digest| cache.damage(digest));
+    for digest in &bad {
+        cache.damage(digest);
+    }
 
     let (results, events) = load(engine, &cache, &images, &LoadOptions::default()).await;
     for ((result, image), digest) in results.iter().zip(&images).zip(bad) {
@@ -233,27 +235,27 @@ async fn zstd_layers(real: &Real, engine: &Engine, reads: bool) {
 #[tokio::test]
 async fn docker_20_with_a_graph_driver() {
     require_real!(Part::Docker20);
-    let real = Real::Docker(Dockerd::debian().unwrap());
-    everything(&real, EngineKind::DockerGraph, false, false).await;
+    let real = Real::Docker(Box::new(Dockerd::debian().unwrap()));
+    Box::pin(everything(&real, EngineKind::DockerGraph, false, false)).await;
 }
 
 #[tokio::test]
 async fn docker_28_with_a_graph_driver() {
     require_real!(Part::Docker28);
-    let real = Real::Docker(Dockerd::forky(Store::GraphDriver).unwrap());
-    everything(&real, EngineKind::DockerGraph, false, true).await;
+    let real = Real::Docker(Box::new(Dockerd::forky(Store::GraphDriver).unwrap()));
+    Box::pin(everything(&real, EngineKind::DockerGraph, false, true)).await;
 }
 
 #[tokio::test]
 async fn docker_28_with_the_containerd_store() {
     require_real!(Part::Docker28);
-    let real = Real::Docker(Dockerd::forky(Store::Containerd).unwrap());
-    everything(&real, EngineKind::DockerContainerd, true, true).await;
+    let real = Real::Docker(Box::new(Dockerd::forky(Store::Containerd).unwrap()));
+    Box::pin(everything(&real, EngineKind::DockerContainerd, true, true)).await;
 }
 
 #[tokio::test]
 async fn podman() {
     require_real!(Part::Podman);
     let real = Real::Podman(Podman::start().unwrap());
-    everything(&real, EngineKind::Podman, true, true).await;
+    Box::pin(everything(&real, EngineKind::Podman, true, true)).await;
 }
