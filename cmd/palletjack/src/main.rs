@@ -1,2 +1,85 @@
-//! x
-fn main() {}
+//! palletjack: container images for devices that are offline, from a Forklift pallet to Docker.
+
+mod cache_location;
+mod cli;
+mod commands;
+mod config;
+mod context;
+mod environment;
+mod error;
+mod fetch;
+mod listing;
+mod load;
+mod logging;
+mod printer;
+mod progress;
+mod requirements;
+
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+
+use clap::Parser;
+
+use crate::cli::Cli;
+use crate::context::Context;
+use crate::environment::Environment;
+use crate::error::{CommandError, Exit};
+use crate::printer::Printer;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let printer = Printer::new(cli.globals.quiet);
+    match run(cli, &printer) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            printer.error(&error);
+            ExitCode::from(error.exit as u8)
+        }
+    }
+}
+
+fn run(cli: Cli, printer: &Printer) -> Result<(), CommandError> {
+    logging::start(cli.globals.verbose, printer);
+    let context = Context::new(cli.globals, Environment::read(), printer.clone())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // Sockets need few threads; files and hashing have the blocking ones, whose number bounds their stacks.
+        .worker_threads(2)
+        .max_blocking_threads(64)
+        .enable_all()
+        .build()
+        .map_err(|error| CommandError::new(Exit::Failed, error).context("cannot start"))?;
+    let signal = Arc::new(OnceLock::new());
+    runtime.spawn(watch_signals(context.cancel.clone(), signal.clone()));
+    let result = runtime.block_on(commands::run(&context, &cli.command));
+    // Blocking work (a file being hashed) ends with its next piece; nothing is worth waiting longer for.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    match (signal.get(), result) {
+        (Some(exit), Err(_)) => {
+            let error = anyhow::anyhow!("interrupted; what was fetched so far is kept for the next run");
+            Err(CommandError::new(*exit, error))
+        }
+        (_, result) => result,
+    }
+}
+
+/// Turns the first SIGINT or SIGTERM into a cancellation; the second one ends the program at once, as by default.
+async fn watch_signals(cancel: tokio_util::sync::CancellationToken, which: Arc<OnceLock<Exit>>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return;
+    };
+    let exit = tokio::select! {
+        _ = interrupt.recv() => Exit::Interrupted,
+        _ = terminate.recv() => Exit::Terminated,
+    };
+    let _ = which.set(exit);
+    cancel.cancel();
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    // Everything on disk is either complete or marked as partial, so there is nothing to clean up.
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+}

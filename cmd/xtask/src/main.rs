@@ -1,2 +1,47 @@
-//! x
-fn main() {}
+//! The project's chores, as `cargo xtask CHORE`.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is a program for people at a terminal")]
+
+mod bench;
+mod cargo;
+mod demo;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's chores")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Show the main job on an example pallet: resolve, cache without a daemon, verify, load
+    Demo,
+    /// Run all tests; installs what they need where this is root on Debian
+    Test(test::Options),
+    /// Measure against peers
+    Bench {
+        #[command(subcommand)]
+        what: bench::What,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().chore {
+        Chore::Demo => demo::run(),
+        Chore::Test(options) => test::run(&options),
+        Chore::Bench { what } => bench::run(&what),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

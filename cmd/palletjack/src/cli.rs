@@ -1,0 +1,306 @@
+//! The command line: every flag and verb, and the help that teaches them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Container images for devices that are offline: from a Forklift pallet to Docker.
+///
+/// Finds every image that a pallet or a staged bundle requires, downloads them without a Docker daemon into one
+/// deduplicated, verified cache, and loads them into Docker or Podman.
+#[derive(Debug, Parser)]
+#[command(
+    name = "palletjack",
+    version,
+    max_term_width = 100,
+    propagate_version = true,
+    after_help = EXAMPLES,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  List what the workspace's pallet requires, then fetch it without a daemon:
+    palletjack plt ls-img
+    palletjack plt cache-img
+
+  The same for a pallet in this directory, for another processor:
+    palletjack dev --cwd . plt cache-img --platform linux/arm64
+
+  Everything that the next `forklift stage apply` can need, into Docker:
+    palletjack stage cache-img
+    palletjack stage load-img
+
+Exit status:
+  0 done   1 failed   2 wrong usage   3 an image is at none of the permitted sources
+  4 network or registry   5 engine   6 corrupt content   7 no space   130/143 interrupted
+  When several apply: 6, 7, 5, 4, 3, 1, the first of these.";
+
+/// Flags that every command takes, before or after the verb.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Globals {
+    /// The Forklift workspace [default: the home directory] [env: FORKLIFT_WORKSPACE]
+    #[arg(
+        long,
+        alias = "ws",
+        global = true,
+        value_name = "DIR",
+        env = "PALLETJACK_WORKSPACE",
+        hide_env = true
+    )]
+    pub(crate) workspace: Option<PathBuf>,
+
+    /// The stage store [default: the workspace's] [env: FORKLIFT_STAGE_STORE]
+    #[arg(
+        long,
+        alias = "ss",
+        global = true,
+        value_name = "DIR",
+        env = "PALLETJACK_STAGE_STORE",
+        hide_env = true
+    )]
+    pub(crate) stage_store: Option<PathBuf>,
+
+    /// Where the cache is [default: <workspace>/.cache/palletjack if one is named, else ~/.cache/palletjack]
+    #[arg(long, global = true, value_name = "DIR", env = "PALLETJACK_CACHE_DIR")]
+    pub(crate) cache_dir: Option<PathBuf>,
+
+    /// Read this configuration file only [default: /etc/palletjack/config.toml, ~/.config/palletjack/config.toml]
+    #[arg(long, global = true, value_name = "FILE", env = "PALLETJACK_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Images for this platform, such as linux/arm64 or linux/arm/v7 [default: this machine's]
+    #[arg(long, global = true, value_name = "OS/ARCH[/VARIANT]", env = "PALLETJACK_PLATFORM")]
+    pub(crate) platform: Option<String>,
+
+    /// How many downloads at once; `false` means one after the other
+    #[arg(
+        long,
+        global = true,
+        value_name = "N|true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        env = "PALLETJACK_PARALLEL"
+    )]
+    pub(crate) parallel: Option<Parallel>,
+
+    /// Never use the network: what is not in the cache is missing
+    #[arg(long, global = true, env = "PALLETJACK_OFFLINE")]
+    pub(crate) offline: bool,
+
+    /// Do not mind which Forklift version a pallet or bundle asks for [env: FORKLIFT_IGNORE_TOOL_VERSION]
+    #[arg(long, global = true, env = "PALLETJACK_IGNORE_TOOL_VERSION", hide_env = true)]
+    pub(crate) ignore_tool_version: bool,
+
+    /// How progress is shown, on standard error
+    #[arg(long, global = true, value_enum, value_name = "HOW", default_value_t, env = "PALLETJACK_PROGRESS")]
+    pub(crate) progress: ProgressMode,
+
+    /// How results are written, on standard output
+    #[arg(long, global = true, value_enum, value_name = "FORM", default_value_t, env = "PALLETJACK_OUTPUT")]
+    pub(crate) output: Output,
+
+    /// Errors only
+    #[arg(short, long, global = true, env = "PALLETJACK_QUIET", conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// More detail; twice for what happens on the wire
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// `--parallel`: a number, or Forklift's boolean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parallel {
+    Default,
+    Limit(usize),
+}
+
+impl std::str::FromStr for Parallel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" => Ok(Self::Default),
+            "false" | "no" | "off" => Ok(Self::Limit(1)),
+            number => match number.parse() {
+                Ok(limit @ 1..=64) => Ok(Self::Limit(limit)),
+                _ => Err("write a number from 1 to 64, true or false".to_owned()),
+            },
+        }
+    }
+}
+
+/// `--progress`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum ProgressMode {
+    /// Bars on a terminal, plain lines elsewhere
+    #[default]
+    Auto,
+    /// One line per image
+    Plain,
+    /// One JSON object per line
+    Json,
+    /// Nothing
+    None,
+}
+
+/// `--output`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Output {
+    /// For people
+    #[default]
+    Text,
+    /// For scripts: one JSON document with a versioned `schema`
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The workspace's pallet
+    #[command(visible_alias = "pallet")]
+    Plt {
+        #[command(subcommand)]
+        verb: PalletVerb,
+    },
+    /// Pallets under development: the pallet in or above a directory
+    #[command(visible_alias = "development")]
+    Dev {
+        /// Look for the pallet from here upward
+        #[arg(long, value_name = "DIR", env = "FORKLIFT_CWD", default_value = ".")]
+        cwd: PathBuf,
+        #[command(subcommand)]
+        command: DevCommand,
+    },
+    /// Staged bundles: what the next apply can need, or one bundle
+    Stage {
+        #[command(subcommand)]
+        verb: StageVerb,
+    },
+    /// The image cache itself
+    Cache {
+        #[command(subcommand)]
+        verb: CacheVerb,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DevCommand {
+    /// The pallet in or above the directory
+    #[command(visible_alias = "pallet")]
+    Plt {
+        #[command(subcommand)]
+        verb: PalletVerb,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PalletVerb {
+    /// List the images that the pallet requires, exactly as Forklift lists them
+    #[command(visible_alias = "list-images")]
+    LsImg(Selection),
+    /// Download them into the cache, without a daemon
+    #[command(visible_alias = "cache-images", after_help = CACHE_IMG_EXAMPLES)]
+    CacheImg(Selection),
+    /// Load them from the cache into Docker or Podman
+    #[command(visible_alias = "load-images", after_help = LOAD_IMG_EXAMPLES)]
+    LoadImg(Selection),
+}
+
+const CACHE_IMG_EXAMPLES: &str = "\
+Examples:
+  For a Raspberry Pi, on any machine:
+    palletjack plt cache-img --platform linux/arm64
+  Through a mirror, in ~/.config/palletjack/config.toml:
+    [registries.\"docker.io\"]
+    mirrors = [\"http://127.0.0.1:5000\"]";
+
+const LOAD_IMG_EXAMPLES: &str = "\
+Examples:
+  Into the machine's Docker:
+    palletjack plt load-img
+  Into another one:
+    DOCKER_HOST=unix:///run/podman/podman.sock palletjack plt load-img";
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Selection {
+    /// Disabled deployments too
+    #[arg(long)]
+    pub(crate) include_disabled: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum StageVerb {
+    /// List the images of staged bundles
+    #[command(visible_alias = "list-images")]
+    LsImg(BundleSelection),
+    /// Download them into the cache, without a daemon
+    #[command(visible_alias = "cache-images")]
+    CacheImg(BundleSelection),
+    /// Load them from the cache into Docker or Podman
+    #[command(visible_alias = "load-images")]
+    LoadImg(BundleSelection),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BundleSelection {
+    /// A bundle: its number, `next`, `current`, `rollback`, `pending` or a name
+    ///
+    /// Without it: all that the next apply can need, which is the current bundle if it differs, and the next one.
+    #[arg(value_name = "BUNDLE")]
+    pub(crate) bundle: Option<String>,
+    /// Disabled deployments too
+    #[arg(long)]
+    pub(crate) include_disabled: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheVerb {
+    /// List the images in the cache
+    #[command(visible_alias = "list-images")]
+    LsImg {
+        /// Whole references and digests
+        #[arg(long)]
+        no_trunc: bool,
+    },
+    /// Download images by reference
+    #[command(
+        visible_alias = "add-images",
+        after_help = "Example:\n  palletjack cache add-img caddy:2.8.4 ghcr.io/acme/camera:1.2"
+    )]
+    AddImg {
+        /// Image references, with a tag or a digest
+        #[arg(required = true, value_name = "REF")]
+        references: Vec<String>,
+    },
+    /// Load images from the cache into Docker or Podman; without REF, all of them
+    #[command(visible_alias = "load-images")]
+    LoadImg {
+        /// References as `cache ls-img` shows them; a bare name:tag means every pin of it
+        #[arg(value_name = "REF")]
+        references: Vec<String>,
+    },
+    /// Remove images and every blob that no other image needs
+    #[command(visible_alias = "delete-images")]
+    DelImg {
+        /// References as `cache ls-img` shows them; a bare name:tag means every pin of it
+        #[arg(required = true, value_name = "REF")]
+        references: Vec<String>,
+    },
+    /// Hash every blob again and check every name
+    #[command(after_help = "Example:\n  palletjack cache verify --discard; palletjack plt cache-img")]
+    Verify {
+        /// Delete corrupt blobs, so that the next download brings them again
+        #[arg(long)]
+        discard: bool,
+    },
+}

@@ -1,0 +1,20 @@
+//! `cache load-img`: images by reference, or all, into an engine.
+
+use crate::context::Context;
+use crate::error::CommandError;
+use crate::load;
+
+use super::select::select;
+
+pub(crate) async fn load_img(context: &Context, references: &[String]) -> Result<(), CommandError> {
+    let store = context.filled_store()?;
+    let engine = load::connect(context).await?;
+    let platform = context.asked_platform()?.unwrap_or_else(|| engine.capabilities().platform.clone());
+    let snapshot = store.snapshot()?;
+    let entries = if references.is_empty() {
+        snapshot.entries().iter().filter(|entry| entry.platform == platform).cloned().collect()
+    } else {
+        select(&snapshot, references, Some(&platform))?
+    };
+    load::load_entries(context, &store, &engine, entries, load::Wanted::default()).await
+}

@@ -1,0 +1,39 @@
+//! One function per verb: arguments in, library calls, a summary out.
+
+mod cache;
+mod pallet;
+mod stage;
+
+use crate::cli::{CacheVerb, Command, DevCommand, PalletVerb, StageVerb};
+use crate::context::Context;
+use crate::error::CommandError;
+use crate::requirements::PalletAt;
+
+pub(crate) async fn run(context: &Context, command: &Command) -> Result<(), CommandError> {
+    match command {
+        Command::Plt { verb } => pallet(context, PalletAt::Workspace, verb).await,
+        Command::Dev { cwd, command: DevCommand::Plt { verb } } => {
+            pallet(context, PalletAt::Above(cwd), verb).await
+        }
+        Command::Stage { verb } => match verb {
+            StageVerb::LsImg(selection) => stage::ls_img(context, selection),
+            StageVerb::CacheImg(selection) => stage::cache_img(context, selection).await,
+            StageVerb::LoadImg(selection) => stage::load_img(context, selection).await,
+        },
+        Command::Cache { verb } => match verb {
+            CacheVerb::LsImg { no_trunc } => cache::ls_img(context, *no_trunc),
+            CacheVerb::AddImg { references } => cache::add_img(context, references).await,
+            CacheVerb::LoadImg { references } => cache::load_img(context, references).await,
+            CacheVerb::DelImg { references } => cache::del_img(context, references),
+            CacheVerb::Verify { discard } => cache::verify(context, *discard),
+        },
+    }
+}
+
+async fn pallet(context: &Context, at: PalletAt<'_>, verb: &PalletVerb) -> Result<(), CommandError> {
+    match verb {
+        PalletVerb::LsImg(selection) => pallet::ls_img(context, at, *selection),
+        PalletVerb::CacheImg(selection) => pallet::cache_img(context, at, *selection).await,
+        PalletVerb::LoadImg(selection) => pallet::load_img(context, at, *selection).await,
+    }
+}

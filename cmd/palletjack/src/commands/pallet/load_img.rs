@@ -1,0 +1,16 @@
+//! `load-img`: from the cache into an engine.
+
+use crate::cli::Selection;
+use crate::context::Context;
+use crate::error::CommandError;
+use crate::load;
+use crate::requirements::{PalletAt, Requirements, VersionCheck};
+
+pub(crate) async fn load_img(
+    context: &Context,
+    at: PalletAt<'_>,
+    selection: Selection,
+) -> Result<(), CommandError> {
+    let requirements = Requirements::of_pallet(context, at, selection.include_disabled, VersionCheck::Yes)?;
+    load::load(context, requirements.wishes(context)?).await
+}

@@ -1,0 +1,17 @@
+//! `load-img`: from the cache into an engine.
+
+use crate::cli::BundleSelection;
+use crate::context::Context;
+use crate::error::CommandError;
+use crate::load;
+use crate::requirements::{Requirements, VersionCheck};
+
+pub(crate) async fn load_img(context: &Context, selection: &BundleSelection) -> Result<(), CommandError> {
+    let requirements = Requirements::of_stage(
+        context,
+        selection.bundle.as_deref(),
+        selection.include_disabled,
+        VersionCheck::Yes,
+    )?;
+    load::load(context, requirements.wishes(context)?).await
+}

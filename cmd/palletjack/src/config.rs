@@ -1,0 +1,118 @@
+//! The configuration files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::{CommandError, Exit};
+
+/// What the configuration files set. Flags and environment variables go before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Config {
+    /// Where the cache is.
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// The platform of images, such as `linux/arm64`.
+    pub(crate) platform: Option<String>,
+    /// How many downloads at once.
+    pub(crate) parallel: Option<usize>,
+    /// Settings per registry, by the name that references use: `docker.io`, `ghcr.io`, `localhost:5000`.
+    #[serde(default)]
+    pub(crate) registries: BTreeMap<String, Registry>,
+}
+
+/// Settings of one registry.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Registry {
+    /// Base URLs that are tried in this order before the registry itself.
+    #[serde(default)]
+    pub(crate) mirrors: Vec<String>,
+}
+
+impl Config {
+    /// Reads the system's file and then the user's, which wins key by key; or `only` and nothing else.
+    ///
+    /// A file that is not there is fine, unless it was named.
+    pub(crate) fn read(only: Option<&Path>, user: Option<&Path>) -> Result<Self, CommandError> {
+        if let Some(path) = only {
+            return match Self::read_file(path)? {
+                Some(config) => Ok(config),
+                None => Err(CommandError::new(
+                    Exit::Usage,
+                    anyhow::anyhow!("there is no configuration file {}", path.display()),
+                )),
+            };
+        }
+        let mut config = Self::read_file(Path::new("/etc/palletjack/config.toml"))?.unwrap_or_default();
+        if let Some(user) = user.map(Self::read_file).transpose()?.flatten() {
+            config.override_with(user);
+        }
+        Ok(config)
+    }
+
+    fn read_file(path: &Path) -> Result<Option<Self>, CommandError> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => {
+                let error = anyhow::Error::new(error).context(format!("cannot read {}", path.display()));
+                return Err(CommandError::new(Exit::Usage, error));
+            }
+        };
+        Self::parse(&text, path).map(Some)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, CommandError> {
+        toml::from_str(text).map_err(|error| {
+            let line = error.span().map(|span| 1 + text[..span.start].matches('\n').count());
+            let place =
+                line.map_or_else(|| path.display().to_string(), |line| format!("{}:{line}", path.display()));
+            CommandError::new(Exit::Usage, anyhow::anyhow!("{place}: {}", error.message()))
+        })
+    }
+
+    fn override_with(&mut self, user: Self) {
+        self.cache_dir = user.cache_dir.or(self.cache_dir.take());
+        self.platform = user.platform.or(self.platform.take());
+        self.parallel = user.parallel.or(self.parallel.take());
+        self.registries.extend(user.registries);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("config.toml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn mirrors_are_read_per_registry() {
+        let config =
+            parse("parallel = 4\n[registries.\"docker.io\"]\nmirrors = [\"http://127.0.0.1:5000\"]\n")
+                .unwrap();
+        assert_eq!(config.registries["docker.io"].mirrors, ["http://127.0.0.1:5000"]);
+        assert_eq!(config.parallel, Some(4));
+    }
+
+    #[test]
+    fn unknown_keys_are_errors_with_their_line() {
+        let error = parse("parallel = 4\n\n[registries.\"docker.io\"]\nmirror = []\n").unwrap_err();
+        assert!(error.starts_with("config.toml:4:") && error.contains("mirror"), "{error}");
+        let error = parse("parallel = [").unwrap_err();
+        assert!(error.starts_with("config.toml:1:"), "{error}");
+    }
+
+    #[test]
+    fn the_users_file_wins_key_by_key() {
+        let mut system =
+            parse("parallel = 4\nplatform = \"linux/arm64\"\n[registries.a]\nmirrors=[\"x\"]").unwrap();
+        system.override_with(parse("parallel = 2\n[registries.b]").unwrap());
+        assert_eq!(system.parallel, Some(2));
+        assert_eq!(system.platform.as_deref(), Some("linux/arm64"));
+        assert_eq!(system.registries.len(), 2);
+    }
+}

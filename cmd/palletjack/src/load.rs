@@ -1,0 +1,309 @@
+//! From the cache into an engine: connecting, loading, and the summary.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use palletjack_engine::{
+    Engine, EngineError, ErrorKind, Event, LoadError, LoadOptions, Loaded, Surroundings, Was, find,
+};
+use palletjack_image::Reference;
+use palletjack_store::{Entry, Image, Store};
+use serde::Serialize;
+
+use crate::cli::Output;
+use crate::context::Context;
+use crate::error::{CommandError, Exit};
+use crate::printer::human_bytes;
+use crate::progress::LoadProgress;
+use crate::requirements::ImageWish;
+
+/// The document of `load-img --output json`. Sizes are bytes.
+#[derive(Serialize)]
+struct Document {
+    schema: &'static str,
+    engine: String,
+    endpoint: String,
+    images: Vec<Verdict>,
+}
+
+#[derive(Serialize)]
+struct Verdict {
+    reference: String,
+    required_by: Vec<String>,
+    platform: String,
+    /// `present`, `loaded`, `failed` or `missing`.
+    state: &'static str,
+    sent: u64,
+    /// What a container can be started as without a network; absent where nothing works.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runs_as: Option<String>,
+    /// Whether the engine resolves the reference exactly as it is written.
+    resolves: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+}
+
+/// Finds the engine as Docker's client does, and asks what it is.
+pub(crate) async fn connect(context: &Context) -> Result<Engine, CommandError> {
+    let found = find(&surroundings(context), &|path| path.exists())
+        .map_err(|error| CommandError::new(Exit::Usage, error).context("no engine can be chosen"))?;
+    let engine = Engine::connect(found.endpoint).await?;
+    context.printer.note(&format!(
+        "engine: {} at {} ({})",
+        engine.capabilities(),
+        engine.endpoint(),
+        found.because
+    ));
+    Ok(engine)
+}
+
+fn surroundings(context: &Context) -> Surroundings {
+    let environment = &context.environment;
+    let directory = environment.docker_client_dir();
+    let read = |path: &Path| std::fs::read_to_string(path).ok();
+    let contexts = directory
+        .as_ref()
+        .and_then(|directory| std::fs::read_dir(directory.join("contexts/meta")).ok())
+        .map(|entries| entries.flatten().filter_map(|entry| read(&entry.path().join("meta.json"))).collect())
+        .unwrap_or_default();
+    Surroundings {
+        docker_host: environment.docker_host.clone(),
+        docker_tls_verify: environment.docker_tls_verify,
+        docker_context: environment.docker_context.clone(),
+        docker_config: directory.and_then(|directory| read(&directory.join("config.json"))),
+        contexts,
+        runtime_dir: environment.xdg_runtime.clone(),
+    }
+}
+
+/// Loads the required images. What the cache lacks does not keep the rest from being loaded.
+pub(crate) async fn load(context: &Context, wishes: Vec<ImageWish>) -> Result<(), CommandError> {
+    if wishes.is_empty() {
+        context.printer.note("no images are required");
+        return Ok(());
+    }
+    let store = context.filled_store()?;
+    let engine = connect(context).await?;
+    let platform = context.asked_platform()?.unwrap_or_else(|| engine.capabilities().platform.clone());
+    let snapshot = store.snapshot()?;
+    let mut entries = Vec::new();
+    let mut missing = Vec::new();
+    for wish in wishes {
+        match snapshot.find(&wish.reference, &platform) {
+            Some(entry) => entries.push((entry.clone(), wish)),
+            None => missing.push(wish),
+        }
+    }
+    let wanted_by =
+        entries.iter().map(|(entry, wish)| (entry.reference.clone(), wish.wanted_by.clone())).collect();
+    let entries = entries.into_iter().map(|(entry, _)| entry).collect();
+    load_entries(context, &store, &engine, entries, Wanted { by: wanted_by, missing }).await
+}
+
+/// Who wants what is loaded, and what is wanted and not in the cache.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    by: BTreeMap<Reference, Vec<String>>,
+    missing: Vec<ImageWish>,
+}
+
+/// Loads images of the cache and reports on each.
+pub(crate) async fn load_entries(
+    context: &Context,
+    store: &Store,
+    engine: &Engine,
+    entries: Vec<Entry>,
+    wanted: Wanted,
+) -> Result<(), CommandError> {
+    let lease = store.lease()?;
+    let mut report = Report { context, wanted: &wanted, verdicts: Vec::new(), exit: None, failures: 0 };
+    let mut images: Vec<Image> = Vec::new();
+    for entry in &entries {
+        match store.image(entry) {
+            Ok(image) => images.push(image),
+            Err(error) => report.failed(entry, error.into()),
+        }
+    }
+    let progress = LoadProgress::start(context, &images);
+    let options = LoadOptions::default();
+    let events = |event: Event<'_>| progress.show(&event);
+    let results = tokio::select! {
+        results = engine.load_all(store, &lease, &images, &options, &events) => results,
+        () = context.cancel.cancelled() => {
+            progress.finish();
+            return Err(CommandError::new(Exit::Interrupted, anyhow::anyhow!("the load was interrupted")));
+        }
+    };
+    progress.finish();
+    for (image, result) in images.iter().zip(results) {
+        match result {
+            Ok(loaded) => report.loaded(&image.entry, &loaded),
+            Err(error) => report.failed(&image.entry, error.into()),
+        }
+    }
+    for wish in &wanted.missing {
+        report.missing(wish);
+    }
+    report.finish(engine)
+}
+
+struct Report<'a> {
+    context: &'a Context,
+    wanted: &'a Wanted,
+    verdicts: Vec<Verdict>,
+    exit: Option<Exit>,
+    failures: usize,
+}
+
+impl Report<'_> {
+    fn wanted_by(&self, entry: &Entry) -> Vec<String> {
+        self.wanted.by.get(&entry.reference).cloned().unwrap_or_default()
+    }
+
+    fn loaded(&mut self, entry: &Entry, loaded: &Loaded) {
+        let (state, sent) = match loaded.was {
+            Was::Present => ("present", 0),
+            Was::Sent { bytes, .. } => ("loaded", bytes),
+        };
+        let note = loaded.note();
+        self.verdicts.push(Verdict {
+            reference: entry.reference.familiar(),
+            required_by: self.wanted_by(entry),
+            platform: entry.platform.to_string(),
+            state,
+            sent,
+            runs_as: Some(match &loaded.runs_as {
+                palletjack_engine::RunsAs::Reference => entry.reference.familiar(),
+                other => other.to_string(),
+            }),
+            resolves: loaded.resolves.exact,
+            note,
+        });
+    }
+
+    fn failed(&mut self, entry: &Entry, error: CommandError) {
+        let wanted_by = self.wanted_by(entry);
+        let note = Some(error.to_string());
+        self.exit = Some(self.exit.map_or(error.exit, |exit| exit.and(error.exit)));
+        self.failures += 1;
+        let error = if wanted_by.is_empty() {
+            error
+        } else {
+            error.context(format!("{}, needed by {}", entry.reference.familiar(), wanted_by.join(", ")))
+        };
+        self.context.printer.error(&error);
+        self.verdicts.push(Verdict {
+            reference: entry.reference.familiar(),
+            required_by: wanted_by,
+            platform: entry.platform.to_string(),
+            state: "failed",
+            sent: 0,
+            runs_as: None,
+            resolves: false,
+            note,
+        });
+    }
+
+    fn missing(&mut self, wish: &ImageWish) {
+        let mut text = format!("{} is not in the cache", wish.reference.familiar());
+        if !wish.wanted_by.is_empty() {
+            text.push_str(&format!(", needed by {}", wish.wanted_by.join(", ")));
+        }
+        let error = CommandError::new(Exit::Missing, anyhow::anyhow!(text));
+        self.exit = Some(self.exit.map_or(error.exit, |exit| exit.and(error.exit)));
+        self.failures += 1;
+        self.context.printer.error(&error);
+        self.verdicts.push(Verdict {
+            reference: wish.reference.familiar(),
+            required_by: wish.wanted_by.clone(),
+            platform: String::new(),
+            state: "missing",
+            sent: 0,
+            runs_as: None,
+            resolves: false,
+            note: Some("not in the cache".to_owned()),
+        });
+    }
+
+    fn finish(self, engine: &Engine) -> Result<(), CommandError> {
+        let printer = &self.context.printer;
+        let total = self.verdicts.len();
+        if self.context.globals.output == Output::Json {
+            printer.json(&Document {
+                schema: "palletjack.load/1",
+                engine: engine.capabilities().to_string(),
+                endpoint: engine.endpoint().to_string(),
+                images: self.verdicts,
+            })?;
+        } else {
+            let count = |state| self.verdicts.iter().filter(|verdict| verdict.state == state).count();
+            let sent = self.verdicts.iter().map(|verdict| verdict.sent).sum();
+            printer.note(&format!(
+                "{} loaded, {} sent; {} present before",
+                count("loaded"),
+                human_bytes(sent),
+                count("present")
+            ));
+            let by_another_name: Vec<&Verdict> = self
+                .verdicts
+                .iter()
+                .filter(|verdict| verdict.runs_as.is_some() && !verdict.resolves)
+                .collect();
+            if !by_another_name.is_empty() {
+                printer.warning(&format!(
+                    "{} of {total} do not resolve offline by their pinned reference on this engine, which keeps no digests \
+                     of loaded images; each runs as:",
+                    by_another_name.len()
+                ));
+                for verdict in by_another_name {
+                    let name = verdict.runs_as.as_deref().unwrap_or_default();
+                    printer.note(&format!("  {}\n    as {name}", verdict.reference));
+                }
+            }
+        }
+        match self.exit {
+            None => Ok(()),
+            Some(exit) => {
+                let failures = self.failures;
+                let error = CommandError::new(
+                    exit,
+                    anyhow::anyhow!("{failures} of {total} images are not in the engine"),
+                );
+                Err(match exit {
+                    Exit::Missing => {
+                        error.hint("fetch what is missing first, with the same command's `cache-img`")
+                    }
+                    _ => error,
+                })
+            }
+        }
+    }
+}
+
+fn exit_of(kind: ErrorKind) -> Exit {
+    match kind {
+        ErrorKind::Engine => Exit::Engine,
+        ErrorKind::Corrupt => Exit::Corrupt,
+        ErrorKind::NoSpace => Exit::NoSpace,
+        ErrorKind::Cache => Exit::Failed,
+    }
+}
+
+impl From<EngineError> for CommandError {
+    fn from(error: EngineError) -> Self {
+        Self::new(exit_of(error.kind()), error)
+    }
+}
+
+impl From<LoadError> for CommandError {
+    fn from(error: LoadError) -> Self {
+        let exit = exit_of(error.kind());
+        let error = Self::new(exit, error);
+        match exit {
+            Exit::Corrupt => error.hint(
+                "`palletjack cache verify --discard` deletes what is corrupt; then fetch the image again",
+            ),
+            _ => error,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Results on standard output, everything else on standard error.
+
+#![allow(clippy::print_stderr, reason = "this is the one place that speaks to standard error")]
+
+use std::io::{self, Write};
+
+use indicatif::MultiProgress;
+use serde::Serialize;
+
+use crate::error::{CommandError, Exit, printable};
+
+/// Speaks to the person or the script.
+#[derive(Debug, Clone)]
+pub(crate) struct Printer {
+    quiet: bool,
+    /// Bars that lines on standard error must not run into.
+    bars: MultiProgress,
+}
+
+impl Printer {
+    pub(crate) fn new(quiet: bool) -> Self {
+        Self { quiet, bars: MultiProgress::new() }
+    }
+
+    pub(crate) fn bars(&self) -> &MultiProgress {
+        &self.bars
+    }
+
+    /// A result.
+    pub(crate) fn result(&self, text: &str) -> Result<(), CommandError> {
+        let written = self.bars.suspend(|| {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+        });
+        match written {
+            // The reader has seen enough (`| head`).
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other.map_err(|error| {
+                CommandError::new(Exit::Failed, error).context("cannot write to standard output")
+            }),
+        }
+    }
+
+    /// A result for scripts: one JSON document.
+    pub(crate) fn json(&self, document: &impl Serialize) -> Result<(), CommandError> {
+        let mut text = serde_json::to_string_pretty(document)
+            .map_err(|error| CommandError::new(Exit::Failed, error).context("cannot write JSON"))?;
+        text.push('\n');
+        self.result(&text)
+    }
+
+    /// What is going on; not in quiet mode.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.quiet {
+            self.line(text);
+        }
+    }
+
+    /// Something that the person should know but that stops nothing.
+    pub(crate) fn warning(&self, text: &str) {
+        self.line(&format!("warning: {text}"));
+    }
+
+    /// A failure.
+    pub(crate) fn error(&self, error: &CommandError) {
+        self.line(&error.report());
+    }
+
+    fn line(&self, text: &str) {
+        let text = printable(text);
+        self.bars.suspend(|| eprintln!("{text}"));
+    }
+}
+
+/// Bytes for people: three digits and a decimal unit, as registries and SD cards count them.
+pub(crate) fn human_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for next in UNITS {
+        if value < 999.5 {
+            break;
+        }
+        value /= 1000.0;
+        unit = next;
+    }
+    if value < 9.995 {
+        format!("{value:.2} {unit}")
+    } else if value < 99.95 {
+        format!("{value:.1} {unit}")
+    } else {
+        format!("{value:.0} {unit}")
+    }
+}
+
+/// Lines up columns, two spaces between them; the columns in `right` are aligned to the right.
+pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| {
+            rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        })
+        .collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let padding = " ".repeat(widths[column] - cell.chars().count());
+            let (before, after) = if right.contains(&column) { (&*padding, "") } else { ("", &*padding) };
+            line.push_str(before);
+            line.push_str(&printable(cell));
+            line.push_str(after);
+            line.push_str("  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_three_digits() {
+        for (bytes, want) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.00 kB"),
+            (12_345, "12.3 kB"),
+            (999_499, "999 kB"),
+            (999_500, "1.00 MB"),
+            (1_057_200_000, "1.06 GB"),
+            (u64::MAX, "18447 PB"),
+        ] {
+            assert_eq!(human_bytes(bytes), want);
+        }
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows =
+            [vec!["a".into(), "1 B".into(), "x".into()], vec!["bcd".into(), "10 B".into(), String::new()]];
+        assert_eq!(table(&rows, &[1]), "a     1 B  x\nbcd  10 B\n");
+    }
+}

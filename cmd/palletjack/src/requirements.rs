@@ -1,0 +1,207 @@
+//! Which images a command is about: read from a pallet, from staged bundles, or from the command line.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use palletjack_image::Reference;
+use palletjack_pallet::{
+    FORKLIFT_VERSION, Options, Overrides, Requirement, Source, StageStore, compat, resolve,
+};
+
+use crate::context::Context;
+use crate::error::{CommandError, Exit};
+
+/// Which pallet is meant.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum PalletAt<'a> {
+    /// The workspace's own.
+    Workspace,
+    /// The one in or above a directory.
+    Above(&'a Path),
+}
+
+/// Whether Forklift versions are compared: `ls-*` never does, commands that fetch or load do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum VersionCheck {
+    No,
+    Yes,
+}
+
+/// The images that a pallet or bundles require.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Requirements {
+    /// Forklift's list, sorted.
+    pub(crate) listed: Vec<Requirement>,
+    /// What services mount or run before they start: needed on the device, not listed by Forklift.
+    pub(crate) extra: Vec<Requirement>,
+}
+
+/// An image to fetch or load: one normalised reference, however often and however it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ImageWish {
+    pub(crate) reference: Reference,
+    /// The spellings, the first of which is shown.
+    pub(crate) requested: Vec<String>,
+    /// The deployments that need it; empty for references from the command line.
+    pub(crate) wanted_by: Vec<String>,
+}
+
+impl Requirements {
+    /// Resolves a pallet.
+    pub(crate) fn of_pallet(
+        context: &Context,
+        at: PalletAt<'_>,
+        include_disabled: bool,
+        check: VersionCheck,
+    ) -> Result<Self, CommandError> {
+        let workspace = context.workspace()?;
+        let source = match at {
+            PalletAt::Workspace => Source::workspace_pallet(&workspace),
+            PalletAt::Above(directory) => Source::dev_pallet(directory, &workspace, &Overrides::default()),
+        };
+        let source = source.map_err(|error| match at {
+            PalletAt::Workspace => CommandError::from(error)
+                .hint("`palletjack dev --cwd DIR plt …` is for a pallet elsewhere, --workspace DIR for another workspace"),
+            PalletAt::Above(_) => error.into(),
+        })?;
+        Self::of_source(context, &source, include_disabled, check)
+    }
+
+    /// Resolves staged bundles: the one named, or all that the next apply can need.
+    pub(crate) fn of_stage(
+        context: &Context,
+        bundle: Option<&str>,
+        include_disabled: bool,
+        check: VersionCheck,
+    ) -> Result<Self, CommandError> {
+        let store = StageStore::open(&context.stage_store()?)?;
+        let indices = match bundle {
+            Some(identifier) => vec![store.index_of(identifier)?],
+            None => store.needed(),
+        };
+        if indices.is_empty() {
+            context.printer.warning(&format!(
+                "the stage store {} has neither a next nor a current bundle: there is nothing to apply",
+                store.directory().display()
+            ));
+        }
+        let mut all = Self::default();
+        for index in indices {
+            let bundle = Source::bundle(&store.bundle_directory(index))
+                .map_err(CommandError::from)
+                .and_then(|source| Self::of_source(context, &source, include_disabled, check))
+                .map_err(|error| error.context(format!("bundle {index} of the stage store")))?;
+            all.add(bundle);
+        }
+        Ok(all)
+    }
+
+    fn of_source(
+        context: &Context,
+        source: &Source,
+        include_disabled: bool,
+        check: VersionCheck,
+    ) -> Result<Self, CommandError> {
+        if check == VersionCheck::Yes && !context.ignores_tool_version() {
+            for newer in compat::check(source, FORKLIFT_VERSION)? {
+                context.printer.warning(&newer.to_string());
+            }
+        }
+        let resolved = resolve(source, Options { include_disabled })?;
+        Ok(Self { listed: resolved.requirements, extra: resolved.extra })
+    }
+
+    fn add(&mut self, other: Self) {
+        self.listed = united(std::mem::take(&mut self.listed), other.listed);
+        self.extra = united(std::mem::take(&mut self.extra), other.extra);
+    }
+
+    /// The images to fetch or load.
+    ///
+    /// # Errors
+    /// One for all strings that are no references, or have neither a tag nor a digest: Forklift cannot pull them
+    /// either, and to guess `latest` would pin a device to whatever that is today.
+    pub(crate) fn wishes(&self, context: &Context) -> Result<Vec<ImageWish>, CommandError> {
+        let mut wishes: BTreeMap<Reference, ImageWish> = BTreeMap::new();
+        let mut faults = Vec::new();
+        for requirement in self.listed.iter().chain(&self.extra) {
+            let mut deployments: Vec<String> =
+                requirement.origins.iter().map(|origin| origin.deployment.clone()).collect();
+            deployments.sort();
+            deployments.dedup();
+            if requirement.image.is_empty() {
+                context.printer.warning(&format!(
+                    "a service without an image is left out (needed by {}): it can only be built",
+                    deployments.join(", ")
+                ));
+                continue;
+            }
+            match requirement.image.parse::<Reference>().and_then(Reference::specific) {
+                Ok(reference) => {
+                    let wish = wishes.entry(reference.clone()).or_insert_with(|| ImageWish {
+                        reference,
+                        requested: Vec::new(),
+                        wanted_by: Vec::new(),
+                    });
+                    if !wish.requested.contains(&requirement.image) {
+                        wish.requested.push(requirement.image.clone());
+                    }
+                    wish.wanted_by.extend(deployments);
+                    wish.wanted_by.sort();
+                    wish.wanted_by.dedup();
+                }
+                Err(error) => {
+                    let origin = requirement.origins.first();
+                    let place = origin.map_or_else(String::new, |origin| {
+                        format!(", {}:{}", origin.compose_file.display(), origin.line)
+                    });
+                    faults.push(format!("{error} (needed by {}{place})", deployments.join(", ")));
+                }
+            }
+        }
+        match &faults[..] {
+            [] => Ok(wishes.into_values().collect()),
+            faults => Err(CommandError::new(Exit::Failed, anyhow::anyhow!(faults.join("\n  and: ")))),
+        }
+    }
+}
+
+/// References from the command line.
+pub(crate) fn wishes_of(references: &[String]) -> Result<Vec<ImageWish>, CommandError> {
+    let mut wishes: BTreeMap<Reference, ImageWish> = BTreeMap::new();
+    for text in references {
+        let reference: Reference = text
+            .parse()
+            .and_then(Reference::specific)
+            .map_err(|error| CommandError::new(Exit::Usage, error))?;
+        let wish = wishes.entry(reference.clone()).or_insert_with(|| ImageWish {
+            reference,
+            requested: Vec::new(),
+            wanted_by: Vec::new(),
+        });
+        wish.requested.push(text.clone());
+    }
+    Ok(wishes.into_values().collect())
+}
+
+/// Both lists as one, sorted by bytes, each image once.
+fn united(mut a: Vec<Requirement>, b: Vec<Requirement>) -> Vec<Requirement> {
+    for requirement in b {
+        match a.iter_mut().find(|known| known.image == requirement.image) {
+            Some(known) => known.origins.extend(requirement.origins),
+            None => a.push(requirement),
+        }
+    }
+    a.sort_by(|a, b| a.image.cmp(&b.image));
+    a
+}
+
+impl From<palletjack_pallet::Error> for CommandError {
+    fn from(error: palletjack_pallet::Error) -> Self {
+        let exit = match &error {
+            palletjack_pallet::Error::Stage(_) => Exit::Usage,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, error)
+    }
+}

@@ -1,0 +1,121 @@
+//! All tests, with the real parts that they drive.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use palletjack_testkit::real::{Part, require};
+
+use crate::cargo::cargo;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Install nothing
+    #[arg(long)]
+    no_install: bool,
+    /// Passed on to `cargo test`
+    #[arg(last = true)]
+    rest: Vec<String>,
+}
+
+/// Debian packages, by the program that tells whether they are there.
+const PACKAGES: [(&str, &str); 6] = [
+    ("/usr/sbin/dockerd", "docker.io"),
+    ("/usr/bin/docker-registry", "docker-registry"),
+    ("/usr/bin/skopeo", "skopeo"),
+    ("/usr/bin/podman", "podman"),
+    ("/usr/bin/xz", "xz-utils"),
+    ("/usr/bin/git", "git"),
+];
+
+const PARTS: [Part; 7] = [
+    Part::Root,
+    Part::DockerRegistry,
+    Part::Docker20,
+    Part::Docker28,
+    Part::Podman,
+    Part::Skopeo,
+    Part::Skopeo122,
+];
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let is_root = rustix::process::geteuid().is_root();
+    let is_debian = Path::new("/etc/debian_version").exists();
+    if is_root && is_debian && !options.no_install {
+        install()?;
+    } else {
+        println!("Nothing is installed: that is done as root on Debian only.");
+    }
+    for part in PARTS {
+        match require(part) {
+            Ok(()) => println!("  {part:?}: here"),
+            Err(missing) => {
+                println!("  {part:?}: MISSING, tests that need it are skipped: {}", missing.reason);
+            }
+        }
+    }
+    let status = cargo()
+        .args(["test", "--workspace", "--locked", "--no-fail-fast"])
+        .args(&options.rest)
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(status.success(), "tests failed");
+    Ok(())
+}
+
+fn install() -> Result<()> {
+    let missing: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|(program, _)| !Path::new(program).exists())
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("Installing {}", missing.join(", "));
+    let _policy = NoServices::start()?;
+    apt(&["update"])?;
+    let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
+    arguments.extend(&missing);
+    apt(&arguments)
+}
+
+fn apt(arguments: &[&str]) -> Result<()> {
+    let status = Command::new("apt-get")
+        .arg("--quiet=2")
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .status()
+        .context("cannot run apt-get")?;
+    ensure!(status.success(), "apt-get {} failed", arguments.join(" "));
+    Ok(())
+}
+
+/// Keeps the packages from starting a Docker and a registry of the machine's: the tests start their own
+/// (Debian's `invoke-rc.d` asks this file).
+struct NoServices(bool);
+
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+impl NoServices {
+    fn start() -> Result<Self> {
+        if Path::new(POLICY).exists() {
+            return Ok(Self(false));
+        }
+        fs::write(POLICY, "#!/bin/sh\nexit 101\n").context("cannot write policy-rc.d")?;
+        fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755))?;
+        Ok(Self(true))
+    }
+}
+
+impl Drop for NoServices {
+    fn drop(&mut self) {
+        if self.0 {
+            let _ = fs::remove_file(POLICY);
+        }
+    }
+}
