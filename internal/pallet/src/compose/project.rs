@@ -11,7 +11,7 @@ use crate::requirement::Usage;
 
 /// Checks a complete model and lists its active services.
 pub(super) fn finish(model: Value, loader: &Loader) -> Result<Project, Fault> {
-    targets_are_given(&model)?;
+    values_are_given(&model)?;
     convert::check(&model)?;
     let services = Services::new(&model);
     services.check()?;
@@ -24,11 +24,15 @@ pub(super) fn finish(model: Value, loader: &Loader) -> Result<Project, Fault> {
     Ok(Project { services: active.collect() })
 }
 
-/// Every mount in long form names its place, also in services that a profile keeps out.
-fn targets_are_given(model: &Value) -> Result<(), Fault> {
+/// What the schema doesn't ask for, in services that a profile keeps out as well: every mount in long form
+/// names its place, and a `pid` of null makes Compose crash.
+fn values_are_given(model: &Value) -> Result<(), Fault> {
     let path = Path::ROOT.key("services");
     for (name, service) in model.entries(&["services"]) {
         let path = path.key(name);
+        if let Some(pid) = service.get("pid") {
+            pid.expect_text(&path.key("pid"))?;
+        }
         for volume in service.items(&["volumes"]) {
             if volume.get("target").and_then(Value::as_text).is_none() {
                 return Err(Fault::new(volume.at, &path.key("volumes"), "target is missing"));
