@@ -50,8 +50,8 @@ pub(super) fn load(files: &[File], directory: &FilePath, environment: Environmen
         environment,
         including: Vec::new(),
     };
-    let loaded = loader.project(files, &scope);
-    loaded.map_err(|fault| fault.resolve(|file| loader.path(file).to_owned()))
+    let result = loader.project(files, &scope);
+    result.map_err(|fault| fault.resolve(|file| loader.path(file).to_owned()))
 }
 
 impl Loader {
@@ -75,7 +75,7 @@ impl Loader {
         if model.as_map().is_none_or(Map::is_empty) {
             return Err(Fault::new(model.at, &Path::ROOT, "the Compose files are empty"));
         }
-        project::finish(model, self)
+        project::finish(&model, self)
     }
 
     /// Loads included files as a project of their own.

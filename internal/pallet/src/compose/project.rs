@@ -10,10 +10,10 @@ use super::{Environment, Image, Project, Service, convert, env_file};
 use crate::requirement::Usage;
 
 /// Checks a complete model and lists its active services.
-pub(super) fn finish(model: Value, loader: &Loader) -> Result<Project, Fault> {
-    values_are_given(&model)?;
-    convert::check(&model)?;
-    let services = Services::new(&model);
+pub(super) fn finish(model: &Value, loader: &Loader) -> Result<Project, Fault> {
+    values_are_given(model)?;
+    convert::check(model)?;
+    let services = Services::new(model);
     services.check()?;
     for (name, service) in &services.active {
         files(service, &Path::ROOT.key("services").key(name), loader)?;

@@ -101,8 +101,8 @@ impl<'a> Services<'a> {
             let Some(name) = text.strip_prefix("service:") else {
                 continue;
             };
-            let built = self.active.get(name).is_some_and(|s| s.at_path(&["build"]).is_some());
-            if !built {
+            let is_built = self.active.get(name).is_some_and(|s| s.at_path(&["build"]).is_some());
+            if !is_built {
                 let message = format!("{text} is no service that is built");
                 return Err(Fault::new(context.at, &path, message));
             }

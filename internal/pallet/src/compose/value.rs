@@ -161,7 +161,8 @@ impl Value {
                 a.len() == b.len() && a.iter().zip(b).all(|((k, v), (l, w))| k == l && v.same(w))
             }
             _ => match (self.number(), other.number()) {
-                (Some(a), Some(b)) => a == b,
+                // Equal means the same number here, not nearly the same.
+                (Some(a), Some(b)) => a.partial_cmp(&b).is_some_and(std::cmp::Ordering::is_eq),
                 _ => false,
             },
         }

@@ -7,7 +7,7 @@
 //! Once one group is enabled, disabled groups take part as well: so it is in Forklift v0.8.0.
 
 use std::collections::{BTreeMap, btree_map};
-use std::io::{BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 
 use super::{Pallet, Requirements};
 use crate::definition::{ImportGroup, Modifier, decode};
@@ -189,15 +189,17 @@ fn same_file(a: &(Tree, String), b: &(Tree, String)) -> std::io::Result<bool> {
     }
     let mut left = BufReader::new(a.0.open(&a.1)?);
     let mut right = BufReader::new(b.0.open(&b.1)?);
-    let (mut x, mut y) = ([0; 8192], [0; 8192]);
     loop {
-        let n = left.read(&mut x)?;
-        if n == 0 {
-            return Ok(right.read(&mut y)? == 0);
+        let (ours, theirs) = (left.fill_buf()?, right.fill_buf()?);
+        let length = ours.len().min(theirs.len());
+        if length == 0 {
+            return Ok(ours.is_empty() && theirs.is_empty());
         }
-        if right.read_exact(&mut y[..n]).is_err() || x[..n] != y[..n] {
+        if ours[..length] != theirs[..length] {
             return Ok(false);
         }
+        left.consume(length);
+        right.consume(length);
     }
 }
 

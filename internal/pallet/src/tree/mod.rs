@@ -121,9 +121,11 @@ impl Tree {
         }
     }
 
-    /// Names and kinds in a directory, sorted by bytes. A directory that isn't there is empty.
+    /// Names and kinds in a directory, sorted by bytes. A directory that isn't there, or can't be named, is empty.
     pub(crate) fn entries(&self, name: &str) -> io::Result<Vec<(String, Kind)>> {
-        let full = self.resolve(name)?;
+        let Ok(full) = self.resolve(name) else {
+            return Ok(Vec::new());
+        };
         let listed = match &self.base {
             Base::Dir(dir) => dir.entries(&full),
             Base::Overlay(overlay) => overlay.entries(&full),

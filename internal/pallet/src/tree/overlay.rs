@@ -109,9 +109,8 @@ impl Overlay {
     }
 
     pub(super) fn provider(&self, name: &str) -> io::Result<(Tree, String)> {
-        let own = match self.own.status(name) {
-            Ok(_) => return Ok((self.own.clone(), name.to_owned())),
-            Err(e) => e,
+        let Err(own) = self.own.status(name) else {
+            return Ok((self.own.clone(), name.to_owned()));
         };
         match self.below(name, own)? {
             Some((tree, source)) => {

@@ -92,7 +92,7 @@ fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, TextFault> {
 
 /// The position just after some text.
 fn after(before: &[u8]) -> Position {
-    let lines = before.iter().filter(|b| **b == b'\n').count();
+    let lines = before.split(|b| *b == b'\n').count() - 1;
     let start = before.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
     let column = String::from_utf8_lossy(&before[start..]).chars().count();
     let number = |n: usize| u32::try_from(n + 1).unwrap_or(u32::MAX);

@@ -1,6 +1,8 @@
 //! Services.
 
-use super::shape::Shape::{self, *};
+use super::shape::Shape::{
+    self, Bool, Either, Free, Integer, Like, List, Loose, Null, Number, Range, Set, Text, Word,
+};
 use super::shape::{Key, fields, open, strict, with_required};
 use super::top::{BOOL_OR_TEXT, EXTENDS, INTEGER_OR_TEXT, LIST_OR_MAP, NUMBER_OR_TEXT, OPTIONS};
 

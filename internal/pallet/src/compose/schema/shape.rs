@@ -118,7 +118,7 @@ impl Shape {
             (Self::Word(words), Data::Text(text)) if !words.contains(&&**text) => {
                 fault(format!("{text:?} is none of {}", words.join(", ")))
             }
-            (Self::Like(test, wanted), Data::Text(text)) if !test(text) => {
+            (Self::Like(accepts, wanted), Data::Text(text)) if !accepts(text) => {
                 fault(format!("{text:?} is no {wanted}"))
             }
             (Self::List(shape), Data::List(list)) => elements(shape, list, path),

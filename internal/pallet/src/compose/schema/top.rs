@@ -1,7 +1,7 @@
 //! The top level: everything but services.
 
 use super::service::SERVICE;
-use super::shape::Shape::{self, *};
+use super::shape::Shape::{self, Bool, Either, Free, Integer, List, Loose, Null, Number, Set, Text};
 use super::shape::{Key, fields, open, strict, with_required};
 
 pub(super) const BOOL_OR_TEXT: Shape = Either(&[Bool, Text]);
