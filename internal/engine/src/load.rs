@@ -179,19 +179,48 @@ fn accepted(image: &str, ended: Ended, total: u64) -> Result<(), LoadError> {
     }
 }
 
-/// The images in the order of the list, each with its claim to its tag: of several that share one, the image that
-/// owns it in the cache gets it, else the last.
+/// The images in the order of the list, each with its claim to its tag.
 fn jobs(images: &[Image]) -> Vec<Job<'_>> {
-    let mut owners: HashMap<String, usize> = HashMap::new();
-    for (index, image) in images.iter().enumerate() {
-        let Some(tagged) = image.entry.reference.tagged() else { continue };
-        let holder = owners.entry(tagged).or_insert(index);
-        if image.entry.owns_tag || !images[*holder].entry.owns_tag {
-            *holder = index;
+    let claims: Vec<_> =
+        images.iter().map(|image| (image.entry.reference.tagged(), image.entry.owns_tag)).collect();
+    let holders = tag_holders(&claims);
+    images.iter().enumerate().map(|(index, image)| Job { index, image, tag: holders[index] }).collect()
+}
+
+/// Who gets its tag: of several that share one, the first that owns it in the cache, else the last. Each claim is
+/// the tag, if any, and whether it is owned.
+fn tag_holders(claims: &[(Option<String>, bool)]) -> Vec<bool> {
+    let mut holders: HashMap<&str, usize> = HashMap::new();
+    for (index, (tag, _)) in claims.iter().enumerate() {
+        let Some(tag) = tag.as_deref() else { continue };
+        let held_by_owner = holders.get(tag).is_some_and(|&holder| claims[holder].1);
+        if !held_by_owner {
+            holders.insert(tag, index);
         }
     }
-    let owns = |index: usize, image: &Image| {
-        image.entry.reference.tagged().is_some_and(|tagged| owners.get(&tagged) == Some(&index))
+    let holds = |index: usize, tag: &Option<String>| {
+        tag.as_deref().is_some_and(|tag| holders.get(tag) == Some(&index))
     };
-    images.iter().enumerate().map(|(index, image)| Job { index, image, tag: owns(index, image) }).collect()
+    claims.iter().enumerate().map(|(index, (tag, _))| holds(index, tag)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_goes_to_one_image() {
+        let claim = |tag: &str, owns| ((!tag.is_empty()).then(|| tag.to_owned()), owns);
+        for (claims, want) in [
+            (vec![claim("a:1", true), claim("b:1", false)], vec![true, true]),
+            (vec![claim("a:1", true), claim("a:1", false)], vec![true, false]),
+            (vec![claim("a:1", false), claim("a:1", true), claim("a:1", false)], vec![false, true, false]),
+            (vec![claim("a:1", false), claim("a:1", false)], vec![false, true]),
+            // Two platforms of one tag, each its platform's owner.
+            (vec![claim("a:1", true), claim("a:1", true)], vec![true, false]),
+            (vec![claim("", false), claim("", true)], vec![false, false]),
+        ] {
+            assert_eq!(tag_holders(&claims), want, "{claims:?}");
+        }
+    }
 }

@@ -232,3 +232,51 @@ async fn a_load_that_is_dropped_breaks_the_request_and_ends_its_thread() {
     assert!(!load.complete);
     // The end of this test waits for the thread that read the archive.
 }
+
+#[tokio::test]
+async fn an_engine_that_stops_between_two_images_fails_each_by_name() {
+    let mut fake = Fake::start(Profile::docker_20()).unwrap();
+    let engine = connect(&fake).await;
+    let cache = Cache::new();
+    let images = [image(&cache, "acme/first:1", 1), image(&cache, "acme/second:1", 2)];
+    fake.stop();
+    let (results, events) = load(&engine, &cache, &images, &LoadOptions::default()).await;
+    for (result, name) in results.iter().zip(["acme/first:1", "acme/second:1"]) {
+        let error = result.as_ref().unwrap_err();
+        assert!(matches!(error, LoadError::Unknown { .. }), "{error:?}");
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    assert_eq!(events, ["0 checking", "0 failed", "1 checking", "1 failed"]);
+}
+
+#[tokio::test]
+async fn an_engine_behind_tcp_is_loaded_in_the_same_way() {
+    let fake = Fake::start(Profile::docker_20()).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let socket = fake.socket();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, engine) =
+                (client.unwrap(), std::os::unix::net::UnixStream::connect(&socket).unwrap());
+            let (mut from, mut to) = (client.try_clone().unwrap(), engine.try_clone().unwrap());
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = to.shutdown(std::net::Shutdown::Write);
+            });
+            let (mut from, mut to) = (engine, client);
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut from, &mut to);
+                let _ = to.shutdown(std::net::Shutdown::Both);
+            });
+        }
+    });
+    let engine = Engine::connect(Endpoint::parse(&format!("tcp://{address}")).unwrap()).await.unwrap();
+    let cache = Cache::new();
+    let images = [image(&cache, "acme/first:1", 1)];
+    for was_present in [false, true] {
+        let (results, _) = load(&engine, &cache, &images, &LoadOptions::default()).await;
+        assert_eq!(results[0].as_ref().unwrap().was == Was::Present, was_present);
+    }
+    assert_eq!(names(&fake), ["docker.io/acme/first:1"]);
+}

@@ -6,6 +6,7 @@ mod support;
 
 use std::path::PathBuf;
 
+use palletjack_archive::{Export, Item, Names};
 use palletjack_engine::{
     Endpoint, Engine, EngineKind, ErrorKind, LoadError, LoadOptions, Loaded, RunsAs, Was,
 };
@@ -136,9 +137,41 @@ async fn everything(real: &Real, kind: EngineKind, pins: bool, zstd: bool) {
     );
     assert_eq!(real.images(), before);
 
+    loaded_by_others(real, &engine, pins).await;
     corrupt_is_not_registered(real, &engine).await;
     two_pins_of_a_tag(real, &engine, pins).await;
     zstd_layers(real, &engine, zstd).await;
+}
+
+/// Somebody loaded one archive of several images, which loses digests on some engines. Whatever is missing then is
+/// made good, once.
+async fn loaded_by_others(real: &Real, engine: &Engine, pins: bool) {
+    let cache = Cache::new();
+    let build = |name: &str, seed| {
+        let layer = LayerBuilder::new().filler("file", seed, 10_000).build().unwrap();
+        let image = ImageBuilder::new(name).platform("linux/amd64", [layer]).index().build().unwrap();
+        cache.publish(&image, &image.pinned())
+    };
+    let images = [build("ghcr.io/others/one:1", 401), build("others/two:1", 402)];
+    let items: Vec<Item<'_>> = images.iter().map(Item::whole).collect();
+    let mut archive = Vec::new();
+    Export::plan(&cache.store, &items, Names::One).unwrap().write_to(&mut archive).unwrap();
+    let archive = std::io::Cursor::new(archive);
+    let ran = match real {
+        Real::Docker(docker) => docker.docker().unwrap().load(archive),
+        Real::Podman(podman) => podman.load(archive),
+    };
+    ran.unwrap().ok().unwrap();
+
+    let lost = matches!(real, Real::Podman(_));
+    for was_present in [!lost, true] {
+        let (results, _) = load(engine, &cache, &images, &LoadOptions::default()).await;
+        for result in &results {
+            let loaded = result.as_ref().unwrap();
+            assert_eq!(loaded.was == Was::Present, was_present, "{loaded:?}");
+            resolves_as_expected(real, loaded, pins);
+        }
+    }
 }
 
 /// Its bytes went bad after they were fetched: nothing of it may appear in the engine, and the others are loaded.
