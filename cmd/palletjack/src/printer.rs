@@ -72,6 +72,13 @@ impl Printer {
     }
 }
 
+/// A reference for a line of progress: 12 digits of its digest are enough to tell two pins apart.
+pub(crate) fn short_reference(reference: &str) -> &str {
+    const DIGEST: &str = "@sha256:";
+    let end = reference.find(DIGEST).map_or(reference.len(), |at| at + DIGEST.len() + 12);
+    reference.get(..end).unwrap_or(reference)
+}
+
 /// Bytes for people: three digits and a decimal unit, as registries and SD cards count them.
 pub(crate) fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
@@ -139,6 +146,13 @@ mod tests {
         ] {
             assert_eq!(human_bytes(bytes), want);
         }
+    }
+
+    #[test]
+    fn digests_are_cut() {
+        assert_eq!(short_reference("caddy:2@sha256:0123456789abcdef0123"), "caddy:2@sha256:0123456789ab");
+        assert_eq!(short_reference("caddy:2@sha256:0123"), "caddy:2@sha256:0123");
+        assert_eq!(short_reference("caddy:2"), "caddy:2");
     }
 
     #[test]

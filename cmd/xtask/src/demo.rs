@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use palletjack_testkit::image::ImageSet;
+use palletjack_testkit::image::{ImageSet, Shape};
 use palletjack_testkit::registry::Registry;
 use palletjack_testkit::sandbox::rewrite_images;
 
@@ -71,7 +71,8 @@ impl Demo {
         let listed = String::from_utf8(output.stdout).context("the image list")?;
         let wanted: Vec<&str> = listed.lines().collect();
         let named: Vec<String> = wanted.iter().map(|reference| stand_in(reference)).collect();
-        let set = ImageSet::small(&named)?;
+        // Without Zstandard: Docker before version 23, which Debian 12 has, cannot load that.
+        let set = ImageSet::build(&named, &Shape { zstd: false, ..Shape::small() })?;
         registry.publish_all(&set);
         let replacements = wanted
             .iter()

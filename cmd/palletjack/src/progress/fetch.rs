@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::cli::ProgressMode;
 use crate::context::Context;
-use crate::printer::{Printer, human_bytes};
+use crate::printer::{Printer, human_bytes, short_reference};
 
 use super::{JSON_INTERVAL, json_line, locked, shows_bars};
 
@@ -101,13 +101,17 @@ impl FetchProgress {
 
     fn lines(&self, event: &Event) {
         match event {
-            Event::ImageDone { image, cached: true } => self.printer.note(&format!("{image}: in the cache")),
-            Event::ImageDone { image, cached: false } => self.printer.note(&format!("{image}: fetched")),
+            Event::ImageDone { image, cached } => {
+                let state = if *cached { "in the cache" } else { "fetched" };
+                self.printer.note(&format!("{}: {state}", short_reference(image)));
+            }
             Event::Retrying { what, after, why } => {
                 self.printer.note(&format!("{what}: trying again in {:.1} s: {why}", after.as_secs_f64()))
             }
             // The whole error follows when everything else is done.
-            Event::ImageFailed { image, .. } => self.printer.note(&format!("{image}: failed")),
+            Event::ImageFailed { image, .. } => {
+                self.printer.note(&format!("{}: failed", short_reference(image)))
+            }
             _ => {}
         }
     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::cli::ProgressMode;
 use crate::context::Context;
-use crate::printer::{Printer, human_bytes};
+use crate::printer::{Printer, human_bytes, short_reference};
 
 use super::{JSON_INTERVAL, json_line, locked, shows_bars};
 
@@ -48,7 +48,10 @@ impl LoadProgress {
             _ if shows_bars(context) => bars(&printer, images.len()),
             ProgressMode::Plain | ProgressMode::Auto => View::Lines,
         };
-        let names = images.iter().map(|image| image.entry.reference.familiar()).collect();
+        let names = images
+            .iter()
+            .map(|image| short_reference(&image.entry.reference.familiar()).to_owned())
+            .collect();
         Self { view, printer, names }
     }
 
