@@ -140,6 +140,7 @@ async fn everything(real: &Real, kind: EngineKind, pins: bool, zstd: bool) {
     loaded_by_others(real, &engine, pins).await;
     corrupt_is_not_registered(real, &engine).await;
     two_pins_of_a_tag(real, &engine, pins).await;
+    a_tag_that_moves_on(real, &engine, pins).await;
     zstd_layers(real, &engine, zstd).await;
 }
 
@@ -239,6 +240,29 @@ async fn two_pins_of_a_tag(real: &Real, engine: &Engine, pins: bool) {
             resolves_as_expected(real, loaded, pins);
         }
     }
+}
+
+/// An update takes the tag in a later run; the pin that was loaded with it must not go with it where pins can stay.
+async fn a_tag_that_moves_on(real: &Real, engine: &Engine, pins: bool) {
+    let cache = Cache::new();
+    let build = |seed| {
+        let layer = LayerBuilder::new().filler("file", seed, 10_000).build().unwrap();
+        let image = ImageBuilder::new("ghcr.io/acme/updated:1")
+            .platform("linux/amd64", [layer])
+            .index()
+            .build()
+            .unwrap();
+        cache.publish(&image, &image.pinned())
+    };
+    let (old, new) = (build(211), build(212));
+    for image in [&old, &new] {
+        let (results, _) = load(engine, &cache, std::slice::from_ref(image), &LoadOptions::default()).await;
+        assert_eq!(results[0].as_ref().unwrap().resolves.tag, Some(true));
+    }
+    let seen = engine.look(&old).await.unwrap();
+    assert_eq!((seen.tag, seen.exact), (Some(false), pins));
+    assert_eq!(real.runs(&old.entry.reference.to_string()), pins);
+    assert_eq!(real.runs(&new.entry.reference.to_string()), pins);
 }
 
 /// Refused by name before anything is sent, or loaded.
