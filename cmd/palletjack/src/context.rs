@@ -132,7 +132,7 @@ impl Context {
             Ok(_) | Err(StoreError::Absent(_)) => {
                 let error = anyhow::anyhow!("the cache at {} has no images", location.chosen.display());
                 let error = CommandError::new(Exit::Missing, error);
-                Err(match self.elsewhere(&location.others, &platform) {
+                Err(match elsewhere(&location.others, &platform) {
                     Some((place, images)) => error.hint(format!(
                         "the cache at {place} has {images}: use it with --cache-dir {place}",
                         place = place.display()
@@ -145,14 +145,14 @@ impl Context {
             Err(error) => Err(error.into()),
         }
     }
+}
 
-    /// Another cache that has images, and how many.
-    fn elsewhere(&self, places: &[PathBuf], platform: &Platform) -> Option<(PathBuf, String)> {
-        places.iter().find_map(|place| {
-            let images = count(place, platform).filter(|images| *images > 0)?;
-            Some((place.clone(), format!("{images} image{}", if images == 1 { "" } else { "s" })))
-        })
-    }
+/// Another cache that has images, and how many.
+fn elsewhere(places: &[PathBuf], platform: &Platform) -> Option<(PathBuf, String)> {
+    places.iter().find_map(|place| {
+        let images = count(place, platform).filter(|images| *images > 0)?;
+        Some((place.clone(), format!("{images} image{}", if images == 1 { "" } else { "s" })))
+    })
 }
 
 fn count(place: &Path, platform: &Platform) -> Option<usize> {

@@ -106,11 +106,11 @@ impl FetchProgress {
                 self.printer.note(&format!("{}: {state}", short_reference(image)));
             }
             Event::Retrying { what, after, why } => {
-                self.printer.note(&format!("{what}: trying again in {:.1} s: {why}", after.as_secs_f64()))
+                self.printer.note(&format!("{what}: trying again in {:.1} s: {why}", after.as_secs_f64()));
             }
             // The whole error follows when everything else is done.
             Event::ImageFailed { image, .. } => {
-                self.printer.note(&format!("{}: failed", short_reference(image)))
+                self.printer.note(&format!("{}: failed", short_reference(image)));
             }
             _ => {}
         }
