@@ -187,8 +187,8 @@ fn same_file(a: &(Tree, String), b: &(Tree, String)) -> std::io::Result<bool> {
     if (left.is_dir, left.size, left.mode) != (right.is_dir, right.size, right.mode) {
         return Ok(false);
     }
-    let mut left = BufReader::new(a.0.open(&a.1)?);
-    let mut right = BufReader::new(b.0.open(&b.1)?);
+    let mut left = BufReader::new(a.0.open(&a.1)?.0);
+    let mut right = BufReader::new(b.0.open(&b.1)?.0);
     loop {
         let (ours, theirs) = (left.fill_buf()?, right.fill_buf()?);
         let length = ours.len().min(theirs.len());

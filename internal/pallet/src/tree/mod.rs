@@ -139,8 +139,10 @@ impl Tree {
 
     /// A whole file; one that is larger than [`MAX_FILE`] or no regular file is an error.
     pub(crate) fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        let file = self.open(name)?;
-        let mut bytes = Vec::new();
+        let (file, size) = self.open(name)?;
+        // One byte more than there is, so that the end is seen without another buffer.
+        let size = usize::try_from(size.min(MAX_FILE)).unwrap_or_default();
+        let mut bytes = Vec::with_capacity(size + 1);
         file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > MAX_FILE {
             let message = format!("larger than {MAX_FILE} bytes");
@@ -149,8 +151,8 @@ impl Tree {
         Ok(bytes)
     }
 
-    /// Opens a regular file for reading.
-    pub(crate) fn open(&self, name: &str) -> io::Result<File> {
+    /// Opens a regular file for reading. Also returns its size in bytes.
+    pub(crate) fn open(&self, name: &str) -> io::Result<(File, u64)> {
         let full = self.resolve(name)?;
         match &self.base {
             Base::Dir(dir) => dir.open(&full),

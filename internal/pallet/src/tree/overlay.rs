@@ -69,7 +69,7 @@ impl Overlay {
         Err(Self::missing(name))
     }
 
-    pub(super) fn open(&self, name: &str) -> io::Result<File> {
+    pub(super) fn open(&self, name: &str) -> io::Result<(File, u64)> {
         match self.own.open(name) {
             Ok(file) => Ok(file),
             Err(own) => match self.below(name, own)? {

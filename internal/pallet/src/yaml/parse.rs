@@ -32,11 +32,21 @@ pub(crate) fn parse(bytes: &[u8], file: &Path, wanted: Documents) -> Result<Stre
         by_id: HashMap::new(),
         last: None,
     };
+    if let Some(at) = leading_end_marker(&text) {
+        let message = "not valid YAML: a document can't begin with `...`";
+        return Err(Error::new(file, Some(at), message));
+    }
     for event in Parser::new_from_str_with_options(&text, options) {
-        let (event, span) = event.map_err(|e| {
-            let at = position(e.marker());
-            Error::new(file, Some(at), format!("not valid YAML: {}", e.info()))
-        })?;
+        let (event, span) = match event {
+            Ok(event) => event,
+            // The first document is complete; what is wrong comes after it.
+            Err(_) if wanted == Documents::First && builder.is_complete() => break,
+            Err(e) => {
+                let at = position(e.marker());
+                let message = format!("not valid YAML: {}", e.info());
+                return Err(Error::new(file, Some(at), message));
+            }
+        };
         let end = matches!(event, Event::DocumentEnd);
         builder.event(event, position(&span.start))?;
         if end && wanted == Documents::First {
@@ -44,6 +54,19 @@ pub(crate) fn parse(bytes: &[u8], file: &Path, wanted: Documents) -> Result<Stre
         }
     }
     Ok(builder.stream)
+}
+
+/// Where a stream begins with the end of a document, which YAML 1.1 doesn't allow.
+fn leading_end_marker(text: &str) -> Option<Position> {
+    let skipped = |line: &&str| {
+        let line = line.trim_start_matches([' ', '\t']).trim_end();
+        line.is_empty() || line.starts_with('#')
+    };
+    let before = text.lines().take_while(skipped).count();
+    let line = text.lines().nth(before)?;
+    let rest = line.strip_prefix("...")?;
+    (rest.is_empty() || rest.starts_with([' ', '\t', '\r']))
+        .then(|| Position { line: u32::try_from(before + 1).unwrap_or(u32::MAX), column: 1 })
 }
 
 fn position(marker: &Marker) -> Position {
@@ -116,6 +139,11 @@ struct Builder {
 }
 
 impl Builder {
+    /// Whether a document has all its nodes.
+    fn is_complete(&self) -> bool {
+        self.open.is_empty() && !self.stream.documents.is_empty()
+    }
+
     fn event(&mut self, event: Event<'_>, at: Position) -> Result<(), Error> {
         match event {
             Event::DocumentStart(_, Some(version)) if (version.major, version.minor) != (1, 1) => {
