@@ -56,7 +56,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
-            response: Duration::from_secs(60),
+            response: Duration::from_mins(1),
             idle: Duration::from_secs(30),
         }
     }
@@ -148,7 +148,13 @@ impl Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Never with the user and password that a configured URL may carry.
-        write!(f, "{}://{}{}", self.base.scheme(), authority(&self.base), self.base.path().trim_end_matches('/'))
+        write!(
+            f,
+            "{}://{}{}",
+            self.base.scheme(),
+            authority(&self.base),
+            self.base.path().trim_end_matches('/')
+        )
     }
 }
 
@@ -172,7 +178,8 @@ fn is_loopback(host: &str) -> bool {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None => host.split(':').next().unwrap_or_default(),
     };
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -242,7 +249,10 @@ mod tests {
     fn secrets_go_over_tls_to_loopback_or_where_it_is_allowed() {
         let mut config = Config::default();
         let allowed = RegistryConfig {
-            mirrors: vec!["http://10.0.0.1:5000".parse().unwrap(), "http://user:pw@127.0.0.1".parse().unwrap()],
+            mirrors: vec![
+                "http://10.0.0.1:5000".parse().unwrap(),
+                "http://user:pw@127.0.0.1".parse().unwrap(),
+            ],
             ..RegistryConfig::default()
         };
         config.registries.insert("docker.io".to_owned(), allowed.clone());

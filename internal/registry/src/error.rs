@@ -73,7 +73,7 @@ pub enum Cause {
     #[error("the connection broke off ({0})")]
     Broken(String),
     /// 401, and there were no credentials to offer.
-    #[error("no credentials for {host}: there is no such public image, or it needs `docker login {host}`{}{}", hint(.reason), said(.message))]
+    #[error("no credentials for {host}: there is no such public image, or it needs `docker login {host}`{}{}", hint(.reason.as_ref()), said(.message))]
     NoCredentials {
         /// Under which name they were looked up.
         host: String,
@@ -91,7 +91,9 @@ pub enum Cause {
         message: String,
     },
     /// Credentials exist, but the connection could be read by others.
-    #[error("it asks for credentials over plain HTTP, where they are not sent: use https, or allow it in the configuration")]
+    #[error(
+        "it asks for credentials over plain HTTP, where they are not sent: use https, or allow it in the configuration"
+    )]
     Unencrypted,
     /// 401 with a challenge that nobody understands.
     #[error("it asks for credentials in an unknown way: {0}")]
@@ -174,8 +176,8 @@ fn said(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(", saying: {message}") }
 }
 
-fn hint(reason: &Option<Arc<CredentialError>>) -> String {
-    reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"))
+fn hint(reason: Option<&Arc<CredentialError>>) -> String {
+    reason.map_or_else(String::new, |reason| format!(" ({reason})"))
 }
 
 fn lifts(after: Option<Duration>) -> String {
@@ -202,7 +204,9 @@ impl Cause {
             | Self::Timeout(_)
             | Self::Broken(_)
             | Self::Range(_) => Transience::Transient(None),
-            Self::RateLimited { after, .. } | Self::Unavailable { after, .. } => Transience::Transient(*after),
+            Self::RateLimited { after, .. } | Self::Unavailable { after, .. } => {
+                Transience::Transient(*after)
+            }
             Self::Digest { .. } | Self::Size { .. } => Transience::Content,
             Self::Token { cause, .. } => cause.transience(),
             _ => Transience::Permanent,

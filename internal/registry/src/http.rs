@@ -89,15 +89,15 @@ impl Http {
             };
             self.secure.get_or_try_init(build).await
         } else {
-            let build = || async {
-                self.build(tls::without_roots().map_err(|error| Cause::Tls(error.to_string()))?)
-            };
+            let build =
+                || async { self.build(tls::without_roots().map_err(|error| Cause::Tls(error.to_string()))?) };
             self.plain.get_or_try_init(build).await
         }
     }
 
     fn build(&self, tls: rustls::ClientConfig) -> Result<Client, Cause> {
-        let failed = |error: reqwest::Error| Cause::Config(format!("the HTTP client cannot be built: {error}"));
+        let failed =
+            |error: reqwest::Error| Cause::Config(format!("the HTTP client cannot be built: {error}"));
         let user_agent = match &*self.config.user_agent {
             "" => concat!("palletjack/", env!("CARGO_PKG_VERSION")),
             given => given,
@@ -132,7 +132,8 @@ impl Http {
         for _ in 0..=MAX_REDIRECTS {
             let client = self.pool(&url, events).await?;
             let same_origin = url.origin() == request.url.origin();
-            let mut builder = client.request(request.method.clone(), url.clone()).headers(request.headers.clone());
+            let mut builder =
+                client.request(request.method.clone(), url.clone()).headers(request.headers.clone());
             if let (Some(authorization), true) = (&request.authorization, same_origin) {
                 builder = builder.header(AUTHORIZATION, authorization.clone());
             }
@@ -151,15 +152,7 @@ impl Http {
             let (true, Some(location)) = (follow, location) else {
                 return Ok(Answer { response, http: self, at_origin: same_origin });
             };
-            let next = location
-                .to_str()
-                .ok()
-                .and_then(|text| url.join(text).ok())
-                .filter(|next| matches!(next.scheme(), "http" | "https"))
-                .ok_or_else(|| Cause::Redirect("its target is not a URL".to_owned()))?;
-            if url.scheme() == "https" && next.scheme() == "http" {
-                return Err(Cause::Redirect(format!("from https to plain http at {}", quote::line(&authority(&next)))));
-            }
+            let next = next_hop(&url, location)?;
             // An empty body is read to its end, so that the connection can serve again.
             let answer = Answer { response, http: self, at_origin: same_origin };
             let _ = answer.read(MAX_ERROR_BODY).await;
@@ -167,6 +160,21 @@ impl Http {
         }
         Err(Cause::Redirect(format!("more than {MAX_REDIRECTS} in a row")))
     }
+}
+
+/// Where a redirect leads, if it may be followed.
+fn next_hop(from: &Url, location: &HeaderValue) -> Result<Url, Cause> {
+    let next = location
+        .to_str()
+        .ok()
+        .and_then(|text| from.join(text).ok())
+        .filter(|next| matches!(next.scheme(), "http" | "https") && next.host_str().is_some())
+        .ok_or_else(|| Cause::Redirect("its target is not a URL".to_owned()))?;
+    if from.scheme() == "https" && next.scheme() == "http" {
+        let host = quote::line(&authority(&next));
+        return Err(Cause::Redirect(format!("from https to plain http at {host}")));
+    }
+    Ok(next)
 }
 
 /// The head of an answer, and its body as it comes.
@@ -235,7 +243,9 @@ impl Answer<'_> {
     /// What a status other than success means. 401 is the caller's affair.
     pub(crate) async fn error(self) -> Cause {
         let status = self.status().as_u16();
-        let after = self.header(RETRY_AFTER.as_str()).and_then(|value| retry::retry_after(value, self.header(DATE.as_str())));
+        let after = self
+            .header(RETRY_AFTER.as_str())
+            .and_then(|value| retry::retry_after(value, self.header(DATE.as_str())));
         let message = self.message().await;
         match status {
             403 => Cause::Forbidden(message),
@@ -288,6 +298,10 @@ fn cause(error: &reqwest::Error, timeouts: &Timeouts) -> Cause {
     match system {
         Some(io::ErrorKind::ConnectionRefused) => Cause::ConnectionRefused,
         Some(io::ErrorKind::TimedOut) => Cause::Timeout(timeouts.connect),
+        // May be a server under load as well: not a reason to give up at once.
+        _ if deepest == "tls handshake eof" => {
+            Cause::Connect("the server broke off the TLS handshake; is it a plain HTTP registry?".to_owned())
+        }
         _ if error.is_connect() => Cause::Connect(quote::line(&deepest)),
         _ if error.is_builder() => Cause::Config(quote::line(&deepest)),
         _ => Cause::Broken(quote::line(&deepest)),
@@ -310,4 +324,29 @@ fn explain(error: &rustls::Error) -> String {
         _ => "",
     };
     format!("{}{advice}", quote::line(&error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_lead_to_servers_and_never_out_of_tls() {
+        let hop = |from: &str, location: &str| {
+            let next = next_hop(&from.parse().unwrap(), &HeaderValue::from_str(location).unwrap());
+            next.map(|url| url.to_string()).map_err(|cause| cause.to_string())
+        };
+        assert_eq!(hop("https://a/v2/x", "/y?z=1"), Ok("https://a/y?z=1".to_owned()));
+        assert_eq!(hop("http://a/v2/x", "https://b/y"), Ok("https://b/y".to_owned()));
+        assert_eq!(hop("http://a/v2/x", "//b/y"), Ok("http://b/y".to_owned()));
+        for (from, location, want) in [
+            ("https://a/", "http://b/y", "plain http at b"),
+            ("https://a/", "HTTP://a/", "plain http at a"),
+            ("http://a/", "file:///etc/passwd", "not a URL"),
+            ("http://a/", "http://[", "not a URL"),
+        ] {
+            let error = hop(from, location).unwrap_err();
+            assert!(error.contains(want), "{error}");
+        }
+    }
 }

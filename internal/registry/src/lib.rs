@@ -54,9 +54,7 @@ pub use auth::{CredentialError, CredentialSources};
 pub use config::{Config, ProxyConfig, RegistryConfig, Timeouts};
 pub use error::{Cause, ErrorKind, Failure, RemoteError};
 pub use event::{Event, Events};
-pub use pull::{
-    ImageOutcome, PullError, PullOptions, PullSummary, Pulled, Puller, Reason, Refresh, Wanted,
-};
+pub use pull::{ImageOutcome, PullError, PullOptions, PullSummary, Pulled, Puller, Reason, Refresh, Wanted};
 pub use remote::{BlobBody, Fetched, Remote, Traffic};
 pub use reqwest::Url;
 pub use retry::{RetryPolicy, Sleep};

@@ -88,7 +88,10 @@ mod tests {
     #[test]
     fn bodies_are_read_in_the_forms_that_registries_use() {
         for (body, want) in [
-            (r#"{"errors":[{"code":"DENIED","message":"no\u001b access","detail":{"x":1}}]}"#, "no access (DENIED)"),
+            (
+                r#"{"errors":[{"code":"DENIED","message":"no\u001b access","detail":{"x":1}}]}"#,
+                "no access (DENIED)",
+            ),
             (r#"{"errors":[{"code":"UNKNOWN"}]}"#, "UNKNOWN"),
             (r#"{"errors":[]}"#, ""),
             (r#"{"details":"incorrect username or password"}"#, "incorrect username or password"),

@@ -169,7 +169,8 @@ impl Remote {
                 continue;
             }
             let fetched = async {
-                let answer = self.exchange(&endpoint, reference, &format!("manifests/{by}"), &headers).await?;
+                let answer =
+                    self.exchange(&endpoint, reference, &format!("manifests/{by}"), &headers).await?;
                 read_manifest(answer, digest).await
             };
             match fetched.await {
@@ -269,7 +270,8 @@ impl Remote {
     }
 
     fn note(&self, endpoint: &Endpoint, cause: Cause, failures: &mut Vec<Failure>) {
-        let unreachable = matches!(cause, Cause::Dns(_) | Cause::ConnectionRefused | Cause::Connect(_) | Cause::Tls(_));
+        let unreachable =
+            matches!(cause, Cause::Dns(_) | Cause::ConnectionRefused | Cause::Connect(_) | Cause::Tls(_));
         if unreachable && endpoint.domain.is_none() {
             let mut all = self.inner.unreachable.lock().unwrap_or_else(PoisonError::into_inner);
             all.insert(endpoint.clone(), cause.clone());

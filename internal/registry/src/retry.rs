@@ -167,7 +167,12 @@ mod tests {
     use super::*;
 
     fn policy() -> RetryPolicy {
-        RetryPolicy { tries: 6, base: Duration::from_secs(1), cap: Duration::from_secs(5), deadline: Duration::from_mins(10) }
+        RetryPolicy {
+            tries: 6,
+            base: Duration::from_secs(1),
+            cap: Duration::from_secs(5),
+            deadline: Duration::from_mins(10),
+        }
     }
 
     #[test]

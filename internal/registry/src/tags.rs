@@ -77,28 +77,30 @@ impl Remote {
         let timeouts = &self.http().config().timeouts;
         let mut config = ClientConfig {
             protocol: if secure { ClientProtocol::Https } else { ClientProtocol::Http },
-            // Without TLS there is nothing to verify, and looking for roots fails on machines that have none.
+            // Without TLS there is nothing to verify.
             accept_invalid_certificates: !secure,
             connect_timeout: Some(timeouts.connect),
             read_timeout: Some(timeouts.idle),
             user_agent: concat!("palletjack/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
         };
-        if secure {
-            let certificates = tokio::task::spawn_blocking(|| rustls_native_certs::load_native_certs().certs);
-            config.tls_certs_only = certificates
-                .await
-                .ok()?
-                .iter()
-                .map(|root| Certificate { encoding: CertificateEncoding::Der, data: root.to_vec() })
-                .collect();
-            // It takes whole certificates; the built-in roots are less than that.
-            if config.tls_certs_only.is_empty() {
+        let build = move || {
+            let roots = tls::system_roots();
+            // It builds a second client that it never uses, and panics where that finds no certificates: on such a
+            // machine the question is asked in another way.
+            if roots.is_empty() {
                 return None;
             }
-        }
-        tls::install_provider();
-        Client::try_from(config).ok()
+            if secure {
+                config.tls_certs_only = roots
+                    .iter()
+                    .map(|root| Certificate { encoding: CertificateEncoding::Der, data: root.to_vec() })
+                    .collect();
+            }
+            tls::install_provider();
+            Client::try_from(config).ok()
+        };
+        tokio::task::spawn_blocking(build).await.ok()?
     }
 }
 

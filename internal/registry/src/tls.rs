@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_native_certs::CertificateResult;
 
@@ -36,6 +37,13 @@ fn roots(found: CertificateResult, events: &Events) -> RootCertStore {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
     roots
+}
+
+/// The system's certificates that can be used.
+pub(crate) fn system_roots() -> Vec<CertificateDer<'static>> {
+    let mut certificates = rustls_native_certs::load_native_certs().certs;
+    certificates.retain(|certificate| RootCertStore::empty().add(certificate.clone()).is_ok());
+    certificates
 }
 
 fn config(roots: RootCertStore) -> Result<ClientConfig, rustls::Error> {
@@ -74,7 +82,9 @@ mod tests {
         };
         let roots = roots(CertificateResult::default(), &events);
         assert!(roots.len() > 50, "{} roots", roots.len());
-        assert!(matches!(&seen.lock().unwrap()[..], [Event::Warning(text)] if text.contains("ca-certificates")));
+        assert!(
+            matches!(&seen.lock().unwrap()[..], [Event::Warning(text)] if text.contains("ca-certificates"))
+        );
     }
 
     #[test]

@@ -104,33 +104,54 @@ mod tests {
         Challenge::of(&headers)
     }
 
-    fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Option<Challenge> {
-        Some(Challenge::Bearer {
+    fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Challenge {
+        Challenge::Bearer {
             realm: realm.to_owned(),
             service: service.map(str::to_owned),
             scope: scope.map(str::to_owned),
-        })
+        }
     }
 
     #[test]
     fn challenges_as_registries_write_them() {
         assert_eq!(
-            parse(&[r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#]),
-            bearer("https://auth.docker.io/token", Some("registry.docker.io"), Some("repository:a/b:pull,push"))
+            parse(&[
+                r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#
+            ]),
+            Some(bearer(
+                "https://auth.docker.io/token",
+                Some("registry.docker.io"),
+                Some("repository:a/b:pull,push")
+            ))
         );
-        assert_eq!(parse(&["bearer realm=https://x/t , service=y"]), bearer("https://x/t", Some("y"), None));
+        assert_eq!(
+            parse(&["bearer realm=https://x/t , service=y"]),
+            Some(bearer("https://x/t", Some("y"), None))
+        );
         assert_eq!(parse(&[r#"Basic realm="Registry \"Realm\"""#]), Some(Challenge::Basic));
         assert_eq!(parse(&["Basic"]), Some(Challenge::Basic));
         assert_eq!(
             parse(&[r#"Basic realm="a, b", Bearer realm="https://x", error="invalid_token""#]),
-            bearer("https://x", None, None)
+            Some(bearer("https://x", None, None))
         );
-        assert_eq!(parse(&["Negotiate", r#"Bearer realm="https://x""#]), bearer("https://x", None, None));
+        assert_eq!(
+            parse(&["Negotiate", r#"Bearer realm="https://x""#]),
+            Some(bearer("https://x", None, None))
+        );
     }
 
     #[test]
     fn what_cannot_be_read_is_no_challenge_and_no_panic() {
-        for value in ["", "Digest realm=x", "Bearer", r#"Bearer realm="""#, "=,=", r#"Bearer x="\"#, ",,, ,", "Bearer realm"] {
+        for value in [
+            "",
+            "Digest realm=x",
+            "Bearer",
+            r#"Bearer realm="""#,
+            "=,=",
+            r#"Bearer x="\"#,
+            ",,, ,",
+            "Bearer realm",
+        ] {
             assert_eq!(parse(&[value]), None, "{value}");
         }
     }

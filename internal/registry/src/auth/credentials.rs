@@ -163,7 +163,12 @@ impl CredentialSources {
 
     /// In one file: the host's own helper, then a key below the host (Podman's per-namespace keys), then the helper
     /// for all hosts, then the host's key. Docker asks its helpers before it looks at what the file itself has.
-    async fn find_in(&self, path: &Path, host: &str, repository: &str) -> Result<Option<Credential>, CredentialError> {
+    async fn find_in(
+        &self,
+        path: &Path,
+        host: &str,
+        repository: &str,
+    ) -> Result<Option<Credential>, CredentialError> {
         let Some(file) = read(path).await? else { return Ok(None) };
         let key = if is_hub(host) { HUB_KEY } else { host };
         for (of, helper) in &file.cred_helpers {
@@ -232,7 +237,8 @@ fn best_entry<'a>(file: &'a File, host: &str, repository: &str) -> Option<(&'a s
         .filter(|(key, _)| {
             let (of, namespace) = split_key(key);
             let below = repository.strip_prefix(namespace);
-            same_host(of, host) && (namespace.is_empty() || below.is_some_and(|b| b.is_empty() || b.starts_with('/')))
+            same_host(of, host)
+                && (namespace.is_empty() || below.is_some_and(|b| b.is_empty() || b.starts_with('/')))
         })
         .max_by_key(|(key, _)| split_key(key).1.len())
 }
@@ -277,11 +283,15 @@ impl Entry {
             return Ok(Some(Credential::Identity(self.identitytoken.clone())));
         }
         if self.auth.is_empty() {
-            return Ok(Some(Credential::Basic { user: self.username.clone(), password: self.password.clone() }));
+            return Ok(Some(Credential::Basic {
+                user: self.username.clone(),
+                password: self.password.clone(),
+            }));
         }
         let malformed = || CredentialError::Auth { path: path.to_owned(), key: crate::quote::line(key) };
         let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-        let decoded = GeneralPurpose::new(&STANDARD, config).decode(self.auth.trim()).map_err(|_| malformed())?;
+        let decoded =
+            GeneralPurpose::new(&STANDARD, config).decode(self.auth.trim()).map_err(|_| malformed())?;
         let text = String::from_utf8(decoded).map_err(|_| malformed())?;
         let (user, password) = text.split_once(':').ok_or_else(malformed)?;
         // Docker pads old passwords with NUL.
@@ -316,9 +326,15 @@ mod tests {
 
     #[tokio::test]
     async fn docker_hub_is_found_under_each_of_its_names() {
-        for key in ["https://index.docker.io/v1/", "docker.io", "index.docker.io", "https://registry-1.docker.io"] {
+        for key in
+            ["https://index.docker.io/v1/", "docker.io", "index.docker.io", "https://registry-1.docker.io"]
+        {
             let file = format!(r#"{{"auths":{{"{key}":{},"ghcr.io":{}}}}}"#, auth("me"), auth("other"));
-            assert_eq!(find(&[&file], "docker.io", "library/caddy").await.credential, Some(basic("me")), "{key}");
+            assert_eq!(
+                find(&[&file], "docker.io", "library/caddy").await.credential,
+                Some(basic("me")),
+                "{key}"
+            );
         }
     }
 

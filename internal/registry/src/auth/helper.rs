@@ -43,7 +43,8 @@ pub(super) async fn get(
 }
 
 async fn run(name: &str, program: &PathBuf, key: &str) -> Result<Option<Credential>, CredentialError> {
-    let failed = |why: &str| CredentialError::Helper { helper: name.to_owned(), why: crate::quote::line(why) };
+    let failed =
+        |why: &str| CredentialError::Helper { helper: name.to_owned(), why: crate::quote::line(why) };
     let system = |error: std::io::Error| failed(&error.to_string());
     let mut child = Command::new(program)
         .arg("get")
@@ -87,7 +88,12 @@ mod tests {
     use crate::auth::CredentialSources;
 
     /// Asks a helper made of these shell commands.
-    async fn ask(script: &str, config: &str, host: &str, limit: Duration) -> super::super::credentials::Found {
+    async fn ask(
+        script: &str,
+        config: &str,
+        host: &str,
+        limit: Duration,
+    ) -> super::super::credentials::Found {
         // A fork beside the writing of a program inherits the open file, and nobody can run it until that is closed.
         static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
         let _alone = ALONE.lock().await;
@@ -118,7 +124,11 @@ mod tests {
             (r#"{"credHelpers":{"ghcr.io":"test"}}"#, "quay.io", None),
             // `auths` marks hosts with empty entries where a helper has the secret.
             (r#"{"credsStore":"test","auths":{"ghcr.io":{}}}"#, "ghcr.io", Some("ghcr.io")),
-            (r#"{"credsStore":"test","auths":{"ghcr.io":{"auth":"b2xkOm9sZA=="}}}"#, "ghcr.io", Some("ghcr.io")),
+            (
+                r#"{"credsStore":"test","auths":{"ghcr.io":{"auth":"b2xkOm9sZA=="}}}"#,
+                "ghcr.io",
+                Some("ghcr.io"),
+            ),
             (r#"{"credsStore":"test","auths":{"ghcr.io/org":{"auth":"b3JnOnB3"}}}"#, "ghcr.io", Some("org")),
         ] {
             let found = ask(ECHO, config, host, LONG).await;
@@ -131,7 +141,8 @@ mod tests {
     #[tokio::test]
     async fn a_helper_without_the_secret_is_no_failure() {
         let config = r#"{"credsStore":"test","auths":{"ghcr.io":{"auth":"bWU6cHc="}}}"#;
-        let found = ask("echo credentials not found in native keychain; exit 1", config, "ghcr.io", LONG).await;
+        let found =
+            ask("echo credentials not found in native keychain; exit 1", config, "ghcr.io", LONG).await;
         assert_eq!(
             found.credential,
             Some(Credential::Basic { user: "me".to_owned(), password: "pw".to_owned() })
@@ -152,7 +163,8 @@ mod tests {
             ("echo '{\"Secret\":'", "docker-credential-test failed: its answer is not JSON"),
             ("exit 3", "docker-credential-test failed: it said nothing"),
         ] {
-            let problem = ask(script, r#"{"credsStore":"test"}"#, "ghcr.io", LONG).await.problem.unwrap().to_string();
+            let problem =
+                ask(script, r#"{"credsStore":"test"}"#, "ghcr.io", LONG).await.problem.unwrap().to_string();
             assert!(problem.contains(want), "{problem}");
         }
         let config = r#"{"credsStore":"other"}"#;

@@ -16,6 +16,6 @@ mod credentials;
 mod helper;
 mod token;
 
-pub use credentials::{CredentialError, CredentialSources};
 pub(crate) use challenge::Challenge;
+pub use credentials::{CredentialError, CredentialSources};
 pub(crate) use token::{Pass, Tokens};

@@ -125,7 +125,13 @@ impl Tokens {
     }
 
     /// What a 401 means in spite of a pass that was made for this very request.
-    pub(crate) async fn refused(&self, endpoint: &Endpoint, reference: &Reference, used: &Pass, message: String) -> Cause {
+    pub(crate) async fn refused(
+        &self,
+        endpoint: &Endpoint,
+        reference: &Reference,
+        used: &Pass,
+        message: String,
+    ) -> Cause {
         let place = self.place(endpoint, reference);
         let state = place.lock().await;
         let host = endpoint.credential_host();
@@ -172,7 +178,9 @@ impl State {
         let personal = credential.is_some();
         let (header, lifetime) = match (challenge, credential) {
             (_, Some(Credential::Bearer(token))) => (bearer(&token)?, None),
-            (Challenge::Basic, Some(Credential::Basic { user, password })) => (basic(&user, &password)?, None),
+            (Challenge::Basic, Some(Credential::Basic { user, password })) => {
+                (basic(&user, &password)?, None)
+            }
             // No pass can be had: the next 401 says why.
             (Challenge::Basic, _) => {
                 self.replace(None, None, false);
@@ -181,8 +189,14 @@ impl State {
             (Challenge::Bearer { realm, service, scope }, credential) => {
                 let pull = format!("repository:{}:pull", reference.path());
                 let scope = scope.as_deref().unwrap_or(&pull);
-                let (token, lifetime) =
-                    ask(http, events, endpoint, realm, service.as_deref(), scope, credential.as_ref()).await?;
+                let asked =
+                    ask(http, events, endpoint, realm, service.as_deref(), scope, credential.as_ref());
+                let (token, lifetime) = asked.await.map_err(|mut cause| {
+                    if let Cause::NoCredentials { reason, .. } = &mut cause {
+                        *reason = self.found.as_ref().and_then(|found| found.problem.clone());
+                    }
+                    cause
+                })?;
                 (bearer(&token)?, Some(lifetime))
             }
         };
@@ -193,7 +207,8 @@ impl State {
     fn replace(&mut self, header: Option<HeaderValue>, lifetime: Option<Duration>, personal: bool) {
         self.pass = Pass { header, generation: self.pass.generation + 1, personal };
         // The monotonic clock: a device may learn the date in the middle of a run.
-        self.until = lifetime.map(|lifetime| Instant::now() + lifetime.saturating_sub(SLACK).max(lifetime / 2));
+        self.until =
+            lifetime.map(|lifetime| Instant::now() + lifetime.saturating_sub(SLACK).max(lifetime / 2));
     }
 
     /// Looked up once per repository, and only when a server asks for it.
@@ -218,7 +233,9 @@ impl State {
 }
 
 fn warn(events: &Events, host: &str, problem: &CredentialError) {
-    events(Event::Warning(format!("credentials for {host} could not be looked up: {problem}; going on without")));
+    events(Event::Warning(format!(
+        "credentials for {host} could not be looked up: {problem}; going on without"
+    )));
 }
 
 /// Asks a token service. Errors name it.
@@ -231,12 +248,10 @@ async fn ask(
     scope: &str,
     credential: Option<&Credential>,
 ) -> Result<(String, Duration), Cause> {
-    let mut url = endpoint
-        .base
-        .join(realm)
-        .ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https"))
-        .ok_or_else(|| Cause::Challenge(format!("its token service is no URL: {}", quote::line(realm))))?;
+    let mut url =
+        endpoint.base.join(realm).ok().filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(
+            || Cause::Challenge(format!("its token service is no URL: {}", quote::line(realm))),
+        )?;
     let name = format!("{}://{}", url.scheme(), quote::line(&authority(&url)));
     // A secret goes to the service that the registry names over TLS or on this machine, not to one that anybody on
     // the way could have put there.

@@ -153,9 +153,12 @@ impl Board {
     pub(super) fn next(&mut self) -> Option<Due> {
         while let Some((_, digest)) = self.queue.pop() {
             let blob = self.blobs.get(&digest)?;
-            let needed = blob.images.iter().any(|image| matches!(self.images[*image].stage, Stage::Fetching(_)));
+            let needed =
+                blob.images.iter().any(|image| matches!(self.images[*image].stage, Stage::Fetching(_)));
             match blob.sources.get(blob.tried) {
-                Some(source) if needed => return Some(Due { digest, size: blob.size, source: source.clone() }),
+                Some(source) if needed => {
+                    return Some(Due { digest, size: blob.size, source: source.clone() });
+                }
                 // Should another image ask for it later, it is queued as if for the first time.
                 _ => {
                     self.blobs.remove(&digest);
@@ -247,12 +250,7 @@ mod tests {
 
     fn plan(layers: &[Descriptor]) -> Plan {
         let manifest = layer("manifest", 1);
-        Plan {
-            target: manifest.clone(),
-            manifest,
-            layers: layers.to_vec(),
-            upstream: String::new(),
-        }
+        Plan { target: manifest.clone(), manifest, layers: layers.to_vec(), upstream: String::new() }
     }
 
     fn order(board: &mut Board) -> Vec<u64> {

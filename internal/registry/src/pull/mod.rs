@@ -98,7 +98,11 @@ impl Puller {
     ///
     /// # Errors
     /// Only where the cache cannot be read or leased at all.
-    pub async fn pull(&self, wanted: Vec<Wanted>, cancel: &CancellationToken) -> Result<PullSummary, StoreError> {
+    pub async fn pull(
+        &self,
+        wanted: Vec<Wanted>,
+        cancel: &CancellationToken,
+    ) -> Result<PullSummary, StoreError> {
         let store = self.store.clone();
         let opened = blocking(move || Ok::<_, StoreError>((store.lease()?, store.snapshot()?))).await;
         let Some(opened) = opened else { return Ok(PullSummary::default()) };

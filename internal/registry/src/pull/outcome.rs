@@ -91,9 +91,9 @@ pub enum Reason {
     #[error("this is an image for {has} alone, not for {wanted}")]
     OtherPlatform {
         /// The platform asked for.
-        wanted: Platform,
+        wanted: Box<Platform>,
         /// The image's.
-        has: Platform,
+        has: Box<Platform>,
     },
     /// An index names an index.
     #[error("the image index names another index ({0}) for this platform: no engine can load that")]
@@ -118,7 +118,9 @@ pub enum Reason {
     #[error("layer {0} is a foreign layer (a Windows base), which registries do not hand out")]
     Foreign(Digest),
     /// Two descriptors of one blob disagree on its size.
-    #[error("{digest} has {other} bytes by another image or index and {size} by this one: one of them is damaged upstream")]
+    #[error(
+        "{digest} has {other} bytes by another image or index and {size} by this one: one of them is damaged upstream"
+    )]
     SizeConflict {
         /// The blob.
         digest: Digest,

@@ -24,20 +24,17 @@ const SIMILAR: usize = 5;
 #[derive(Debug)]
 pub(super) enum Resolution {
     /// It is in the cache, complete.
-    Cached {
-        entry: Box<Entry>,
-        layers: Vec<Descriptor>,
-        unchecked: Option<String>,
-    },
+    Cached { entry: Box<Entry>, layers: Vec<Descriptor>, unchecked: Option<String> },
     /// It is to be fetched; index, manifest and config are in the cache by now.
-    Plan(Plan),
+    Plan(Box<Plan>),
 }
 
 /// Finds out what a reference consists of. Asks no registry for what the cache says already.
 pub(super) async fn resolve(job: &Arc<Job>, reference: &Reference) -> Result<Resolution, Reason> {
     let complete = complete(job, reference).await?;
     let Some((entry, layers)) = complete else { return plan(job, reference).await };
-    let cached = |unchecked| Resolution::Cached { entry: Box::new(entry.clone()), layers: layers.clone(), unchecked };
+    let cached =
+        |unchecked| Resolution::Cached { entry: Box::new(entry.clone()), layers: layers.clone(), unchecked };
     if reference.digest().is_some() || job.options.refresh == Refresh::Missing {
         return Ok(cached(None));
     }
@@ -50,7 +47,9 @@ pub(super) async fn resolve(job: &Arc<Job>, reference: &Reference) -> Result<Res
         Err(reason @ Reason::Remote(_)) => {
             let why = reason.to_string();
             let image = reference.familiar();
-            (job.remote.events())(Event::Warning(format!("{image} could not be checked, using what is cached: {why}")));
+            (job.remote.events())(Event::Warning(format!(
+                "{image} could not be checked, using what is cached: {why}"
+            )));
             Ok(cached(Some(why)))
         }
         Err(reason) => Err(reason),
@@ -98,14 +97,14 @@ async fn plan(job: &Arc<Job>, reference: &Reference) -> Result<Resolution, Reaso
     let total = image.layers.iter().filter(|layer| seen.insert(layer.digest)).map(|layer| layer.size);
     let total = total.fold(0, u64::saturating_add);
     (job.remote.events())(Event::Resolved { image: reference.familiar(), total });
-    Ok(Resolution::Plan(Plan { target, manifest, layers: image.layers, upstream }))
+    Ok(Resolution::Plan(Box::new(Plan { target, manifest, layers: image.layers, upstream })))
 }
 
 /// What the reference means. A digest that another image of the cache has as well is not asked for.
 async fn target(job: &Arc<Job>, reference: &Reference) -> Result<Fetched, Reason> {
-    let known = reference.digest().and_then(|digest| {
-        job.snapshot.entries().iter().find(|entry| entry.target.digest == digest)
-    });
+    let known = reference
+        .digest()
+        .and_then(|digest| job.snapshot.entries().iter().find(|entry| entry.target.digest == digest));
     if let Some(entry) = known
         && let Some(manifest) = read_manifest(job, &entry.target).await?
     {
@@ -122,8 +121,12 @@ async fn target(job: &Arc<Job>, reference: &Reference) -> Result<Fetched, Reason
     }
 }
 
-/// Tags that begin like the one that does not exist, those that share most of it first.
+/// Tags that begin like the one that does not exist, those that share most of it first. None where the registry lists
+/// the very tag that it does not find: then something else is wrong with it.
 fn similar(mut tags: Vec<String>, tag: &str) -> Vec<String> {
+    if tags.iter().any(|other| other == tag) {
+        return Vec::new();
+    }
     let shared = |other: &String| tag.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
     tags.sort_by_cached_key(|other| (std::cmp::Reverse(shared(other)), other.len().abs_diff(tag.len())));
     tags.truncate(SIMILAR);
@@ -154,7 +157,8 @@ async fn check_config(
 ) -> Result<(), Reason> {
     let digest = image.config.digest;
     let bytes = small(job, reference, &image.config).await?;
-    let config = Config::parse(&bytes).map_err(|source| Reason::Config { digest, source: Arc::new(source) })?;
+    let config =
+        Config::parse(&bytes).map_err(|source| Reason::Config { digest, source: Arc::new(source) })?;
     let (layers, diff_ids) = (image.layers.len(), config.diff_ids.len());
     if layers != diff_ids {
         return Err(Reason::LayerCount { layers, diff_ids });
@@ -164,7 +168,10 @@ async fn check_config(
     let wanted = &job.options.platform;
     let fits = config.platform.os == wanted.os && config.platform.architecture == wanted.architecture;
     if !is_child && !fits {
-        return Err(Reason::OtherPlatform { wanted: wanted.clone(), has: config.platform });
+        return Err(Reason::OtherPlatform {
+            wanted: Box::new(wanted.clone()),
+            has: Box::new(config.platform),
+        });
     }
     Ok(())
 }
@@ -253,6 +260,7 @@ mod tests {
     fn likely_tags_come_first() {
         let tags = ["latest", "2", "2.6.2", "2.6.2-alpine", "2.7.0", "1.0", "3"].map(str::to_owned).to_vec();
         assert_eq!(similar(tags, "2.6.22"), ["2.6.2", "2.6.2-alpine", "2.7.0", "2", "latest"]);
+        assert_eq!(similar(vec!["2".to_owned(), "3".to_owned()], "2"), Vec::<String>::new());
         assert_eq!(similar(Vec::new(), "2"), Vec::<String>::new());
     }
 }

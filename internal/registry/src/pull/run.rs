@@ -112,7 +112,8 @@ impl Run {
                 });
             }
             let look = self.look;
-            let idle = resolving.is_empty() && transfers.is_empty() && publishing.is_empty() && look.is_none();
+            let idle =
+                resolving.is_empty() && transfers.is_empty() && publishing.is_empty() && look.is_none();
             tokio::select! {
                 Some((image, resolution)) = resolving.next(), if !resolving.is_empty() => {
                     self.resolved(image, resolution);
@@ -147,7 +148,7 @@ impl Run {
                 self.settle(image, Ok(Pulled { entry: *entry, cached: true, fetched_bytes: 0, unchecked }));
             }
             Ok(Resolution::Plan(plan)) => {
-                if let Err(reason) = self.board.plan(image, plan) {
+                if let Err(reason) = self.board.plan(image, *plan) {
                     self.settle(image, Err(reason));
                 }
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use palletjack_image::Descriptor;
 use palletjack_store::{CommitError, Ingest, IngestState, StoreError};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::board::Due;
@@ -141,7 +141,9 @@ async fn attempt(
     match (written, end) {
         (Written::Committed, _) => Attempt::Committed,
         (Written::Failed(error), _) => Attempt::Over(error.into()),
-        (Written::Wrong(ingest, cause), _) | (Written::Kept(ingest), Stop::Failed(cause)) => failed(ingest, cause),
+        (Written::Wrong(ingest, cause), _) | (Written::Kept(ingest), Stop::Failed(cause)) => {
+            failed(ingest, cause)
+        }
         (Written::Kept(_), Stop::Complete | Stop::Cancelled) => Attempt::Over(Reason::Cancelled),
     }
 }
@@ -168,7 +170,8 @@ async fn send(
     received: &mut u64,
 ) -> Result<Sent, Attempt> {
     let offset = ingest.offset();
-    let started = |offset| (job.remote.events())(Event::BlobStarted { digest: due.digest, size: due.size, offset });
+    let started =
+        |offset| (job.remote.events())(Event::BlobStarted { digest: due.digest, size: due.size, offset });
     let (pieces, inbox) = mpsc::channel(PIECES);
     if offset == due.size {
         // An earlier run had it all, or there is nothing to have.
@@ -246,7 +249,7 @@ async fn feed(
             Err(cause) => (Some(Stop::Failed(cause)), gathered.split().freeze()),
         };
         // A thread that is gone says itself why.
-        if hand_on(job, pieces, ready).await.is_none() {
+        if hand_on(&job.memory, pieces, ready).await.is_none() {
             return end.unwrap_or(Stop::Complete);
         }
         match end {
@@ -261,12 +264,12 @@ async fn feed(
 }
 
 /// Waits until there is room in memory for the bytes, then passes them on.
-async fn hand_on(job: &Job, pieces: &mpsc::Sender<Piece>, bytes: Bytes) -> Option<()> {
+async fn hand_on(memory: &Arc<Semaphore>, pieces: &mpsc::Sender<Piece>, bytes: Bytes) -> Option<()> {
     if bytes.is_empty() {
         return Some(());
     }
     let length = u32::try_from(bytes.len().min(MEMORY)).ok()?;
-    let room = job.memory.clone().acquire_many_owned(length).await.ok()?;
+    let room = memory.clone().acquire_many_owned(length).await.ok()?;
     pieces.send(Piece::Bytes(bytes, room)).await.ok()
 }
 
@@ -301,4 +304,36 @@ fn write(mut ingest: Box<Ingest>, mut inbox: mpsc::Receiver<Piece>, restart: boo
 
 fn what(due: &Due) -> String {
     format!("{} of {}", due.digest, due.source.familiar())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_yet_written_is_bounded_over_all_transfers() {
+        let memory = Arc::new(Semaphore::new(MEMORY));
+        let piece = || Bytes::from(vec![0; 512 << 10]);
+        let (one, mut read) = mpsc::channel(PIECES);
+        let (two, _unread) = mpsc::channel(PIECES);
+        let (three, _idle) = mpsc::channel(PIECES);
+        for pieces in [&one, &two] {
+            for _ in 0..PIECES {
+                assert!(hand_on(&memory, pieces, piece()).now_or_never().is_some());
+            }
+        }
+        assert_eq!(memory.available_permits(), 0);
+        assert!(hand_on(&memory, &three, piece()).now_or_never().is_none(), "a third transfer must wait");
+        drop(read.try_recv().unwrap());
+        assert!(hand_on(&memory, &three, piece()).now_or_never().is_some());
+    }
+
+    #[test]
+    fn a_piece_of_any_size_finds_room() {
+        let memory = Arc::new(Semaphore::new(MEMORY));
+        let (pieces, _inbox) = mpsc::channel(PIECES);
+        assert!(hand_on(&memory, &pieces, Bytes::from(vec![0; 2 * MEMORY])).now_or_never().is_some());
+    }
 }

@@ -41,7 +41,8 @@ async fn a_token_that_expires_midway_is_renewed_once_for_everybody() {
     // All eight meet the gate with a token that is no longer good when it opens.
     let gate = Gate::new();
     let digests: Vec<String> = layers.iter().map(|layer| layer.digest.to_string()).collect();
-    let layers = When::blobs().matching(move |_, path, _| digests.iter().any(|digest| path.ends_with(digest)));
+    let layers =
+        When::blobs().matching(move |_, path, _| digests.iter().any(|digest| path.ends_with(digest)));
     registry.fault(layers.first(8), Fault::Stall(gate.clone()));
     let bench = Bench::new();
     let (summary, ()) = tokio::join!(bench.pull(std::slice::from_ref(&name)), async {
@@ -151,4 +152,19 @@ async fn trouble_of_the_token_service_is_waited_out() {
     let text = failure(&summary).to_string();
     assert!(text.contains("token service") && text.contains("500"), "{text}");
     assert_eq!(failure(&summary).kind(), ErrorKind::Network);
+}
+
+#[tokio::test]
+async fn an_identity_token_is_exchanged() {
+    let registry = Registry::start_with_auth(Auth::tokens("me", "refresh&token=")).unwrap();
+    let name = at(&registry, "acme/app:1");
+    registry.publish(&image(&name, [layer(20, 20_000)]));
+    let mut bench = Bench::new();
+    let path = bench.file("config.json");
+    let text = format!(r#"{{"auths":{{"{}":{{"identitytoken":"refresh&token="}}}}}}"#, registry.host());
+    std::fs::write(&path, text).unwrap();
+    bench.config.credentials.files = vec![path];
+    all_ok(&bench.pull(std::slice::from_ref(&name)).await);
+    assert_eq!(registry.count("POST", "/token"), 1);
+    assert!(registry.requests().iter().all(|request| !request.query.contains("refresh")));
 }

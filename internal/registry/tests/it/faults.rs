@@ -90,6 +90,16 @@ async fn a_tag_that_does_not_exist_comes_with_those_that_do() {
 }
 
 #[tokio::test]
+async fn a_tag_that_does_not_exist_is_not_found() {
+    let registry = Registry::start().unwrap();
+    registry.publish(&image(&at(&registry, "acme/app:1"), [layer(5, 20_000)]));
+    let bench = Bench::new();
+    let summary = bench.pull(&[at(&registry, "acme/app:2")]).await;
+    assert!(failure(&summary).to_string().contains("404"), "{}", failure(&summary));
+    assert_eq!(failure(&summary).kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
 async fn a_captive_portal_is_called_that() {
     for pinned in [false, true] {
         let registry = Registry::start().unwrap();
@@ -180,7 +190,7 @@ async fn manifests_that_nobody_can_use_say_why() {
         size = EMPTY_INDEX.len()
     );
     for (text, media_type, want) in [
-        (r#"{"schemaVersion":1,"fsLayers":[]}"#, media_type::DOCKER_SCHEMA1, "schema 1"),
+        (r#"{"schemaVersion":1,"fsLayers":[]}"#, media_type::DOCKER_MANIFEST, "schema 1"),
         ("not json", media_type::OCI_MANIFEST, "not valid JSON"),
         (EMPTY_INDEX, media_type::OCI_INDEX, "no image for linux/amd64"),
         (&nested, media_type::OCI_INDEX, "names another index"),

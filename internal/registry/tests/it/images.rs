@@ -121,9 +121,11 @@ async fn the_platform_s_child_is_chosen_and_what_exists_is_listed() {
         .build()
         .unwrap();
     registry.publish(&image);
-    for (asked, chosen) in
-        [("linux/arm/v7", "linux/arm/v7"), ("linux/arm/v8", "linux/arm/v7"), ("linux/arm64", "linux/arm64/v8")]
-    {
+    for (asked, chosen) in [
+        ("linux/arm/v7", "linux/arm/v7"),
+        ("linux/arm/v8", "linux/arm/v7"),
+        ("linux/arm64", "linux/arm64/v8"),
+    ] {
         let mut bench = Bench::new();
         bench.options.platform = asked.parse().unwrap();
         let summary = bench.pull(&[image.pinned()]).await;
@@ -169,7 +171,11 @@ async fn a_single_image_of_another_platform_says_which_it_is() {
     registry.publish(&image);
     let mut bench = Bench::new();
     let summary = bench.pull(std::slice::from_ref(&name)).await;
-    assert!(failure(&summary).to_string().contains("an image for linux/arm/v7 alone"), "{}", failure(&summary));
+    assert!(
+        failure(&summary).to_string().contains("an image for linux/arm/v7 alone"),
+        "{}",
+        failure(&summary)
+    );
     bench.options.platform = "linux/arm/v6".parse().unwrap();
     all_ok(&bench.pull(std::slice::from_ref(&name)).await);
 }
@@ -223,9 +229,7 @@ async fn the_bare_tag_belongs_to_the_pin_given_last() {
     let summary = bench.pull(&[old.pinned(), new.pinned()]).await;
     all_ok(&summary);
     let snapshot = bench.store().snapshot().unwrap();
-    let owns = |reference: &str| {
-        snapshot.find(&reference.parse().unwrap(), &platform()).unwrap().owns_tag
-    };
+    let owns = |reference: &str| snapshot.find(&reference.parse().unwrap(), &platform()).unwrap().owns_tag;
     assert!(owns(&new.pinned()) && !owns(&old.pinned()));
 }
 

@@ -1,6 +1,6 @@
 //! Mirrors, redirects, and registries that are not there.
 
-use palletjack_registry::{ErrorKind, Event};
+use palletjack_registry::{ErrorKind, Event, RegistryConfig};
 use palletjack_testkit::registry::{Auth, Fault, Registry, When};
 
 use crate::support::{Bench, all_ok, at, failure, image, layer};
@@ -69,7 +69,10 @@ async fn when_nobody_has_it_each_server_has_its_line() {
     let error = failure(&summary);
     let text = error.to_string();
     let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[0].contains("acme/app:1 (wanted by infra/caddy)") && lines[0].ends_with("3 servers:"), "{text}");
+    assert!(
+        lines[0].contains("acme/app:1 (wanted by infra/caddy)") && lines[0].ends_with("3 servers:"),
+        "{text}"
+    );
     assert!(lines[1].contains(&down) && lines[1].contains("connection refused"), "{text}");
     assert!(lines[2].contains(&mirror.host()) && lines[2].contains("404"), "{text}");
     assert!(lines[3].contains(&registry) && lines[3].contains("connection refused"), "{text}");
@@ -134,4 +137,31 @@ async fn redirects_in_a_circle_are_left() {
     let summary = bench.pull(std::slice::from_ref(&name)).await;
     assert!(failure(&summary).to_string().contains("more than 5 in a row"), "{}", failure(&summary));
     assert_eq!(circle.happened(), 6);
+}
+
+#[tokio::test]
+async fn tls_where_none_is_spoken_says_so() {
+    let registry = Registry::start().unwrap();
+    let mut bench = Bench::new();
+    let config = RegistryConfig { https: Some(true), ..RegistryConfig::default() };
+    bench.config.registries.insert(registry.host(), config);
+    let summary = bench.pull(&[at(&registry, "acme/app:1")]).await;
+    let text = failure(&summary).to_string();
+    assert!(text.contains(&registry.url().replace("http:", "https:")), "{text}");
+    assert!(text.contains("is it a plain HTTP registry?"), "{text}");
+}
+
+/// Runs tests of this program in an environment without any certificates.
+#[test]
+fn plain_http_works_on_a_machine_without_certificates() {
+    let empty = tempfile::tempdir().unwrap();
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "images::a_whole_pallet_comes_byte_for_byte_and_the_second_run_asks_nobody"])
+        .args(["faults::a_tag_that_does_not_exist_is_not_found"])
+        .env("SSL_CERT_FILE", empty.path().join("absent.pem"))
+        .env("SSL_CERT_DIR", empty.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("2 passed"), "{text}");
 }

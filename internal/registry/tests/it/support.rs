@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use palletjack_image::{Digest, Platform};
 use palletjack_registry::{
-    Config, Event, Events, PullOptions, PullSummary, Puller, RegistryConfig, Remote, RetryPolicy, Sleep, Wanted,
+    Config, Event, Events, PullOptions, PullSummary, Puller, RegistryConfig, Remote, RetryPolicy, Sleep,
+    Wanted,
 };
 use palletjack_store::{Access, Store};
 use palletjack_testkit::image::{Image, ImageBuilder, Layer, LayerBuilder};

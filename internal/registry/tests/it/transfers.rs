@@ -217,7 +217,8 @@ async fn requests_are_in_flight_together_up_to_the_limit() {
 async fn one_image_s_failure_leaves_the_others_alone() {
     let registry = Registry::start().unwrap();
     let (shared, missing) = (layer(40, 100_000), layer(41, 100_000));
-    let names: Vec<String> = ["a", "b", "c"].iter().map(|name| at(&registry, &format!("acme/{name}:1"))).collect();
+    let names: Vec<String> =
+        ["a", "b", "c"].iter().map(|name| at(&registry, &format!("acme/{name}:1"))).collect();
     registry.publish(&image(&names[0], [shared.clone(), missing.clone()]));
     registry.publish(&image(&names[1], [shared.clone(), layer(42, 100_000)]));
     registry.publish(&image(&names[2], [missing.clone()]));
@@ -333,7 +334,8 @@ async fn a_silent_server_is_left_after_a_while_and_what_came_is_kept() {
     let name = at(&registry, "acme/app:1");
     registry.publish(&image(&name, [layer.clone()]));
     let gate = Gate::new();
-    registry.fault(When::blob(&layer.digest).first(1), Fault::StallAfter { after: 300_000, gate: gate.clone() });
+    registry
+        .fault(When::blob(&layer.digest).first(1), Fault::StallAfter { after: 300_000, gate: gate.clone() });
     let mut bench = Bench::new();
     bench.config.timeouts.idle = std::time::Duration::from_millis(200);
     all_ok(&bench.pull(std::slice::from_ref(&name)).await);
