@@ -54,8 +54,9 @@ impl Engine {
     /// Loads what the engine lacks of `images`, one request per image, and says for each what came of it, in the
     /// order of the list. One failure does not stop the others.
     ///
-    /// The lease keeps the blobs in the cache for as long as they are read. Where two images of the list want one
-    /// tag, it goes to the one that owns it in the cache.
+    /// The lease keeps the blobs in the cache for as long as they are read. Where several images of the list want
+    /// one tag, it goes to the one whose reference has no digest, else to the one that owns it in the cache; the
+    /// others get what names the engine allows for their digests.
     pub async fn load_all(
         &self,
         store: &Store,
@@ -64,13 +65,17 @@ impl Engine {
         options: &LoadOptions,
         events: &(dyn Fn(Event<'_>) + Send + Sync),
     ) -> Vec<Result<Loaded, LoadError>> {
-        // Listed once before anything is loaded: what is found complete now stays so.
-        let listing = self.listing().await.ok();
+        let mut listing = self.listing().await.ok();
         let mut results = Vec::with_capacity(images.len());
         for job in jobs(images) {
             let result = self.load_one(store, &job, listing.as_ref(), options, events).await;
             if let Err(error) = &result {
                 events(Event::Failed { image: job.index, error });
+            }
+            // A later image of the list may have the same content, and sending it twice leaves debris in a
+            // containerd store (moby#53561).
+            if !matches!(&result, Ok(loaded) if loaded.was == Was::Present) {
+                listing = self.listing().await.ok();
             }
             results.push(result);
         }
@@ -179,29 +184,55 @@ fn accepted(image: &str, ended: Ended, total: u64) -> Result<(), LoadError> {
     }
 }
 
-/// The images in the order of the list, each with its claim to its tag.
+/// The images in the order of the list, each with or without its tag.
 fn jobs(images: &[Image]) -> Vec<Job<'_>> {
-    let claims: Vec<_> =
-        images.iter().map(|image| (image.entry.reference.tagged(), image.entry.owns_tag)).collect();
+    let claims: Vec<Claim> = images.iter().map(Claim::of).collect();
     let holders = tag_holders(&claims);
     images.iter().enumerate().map(|(index, image)| Job { index, image, tag: holders[index] }).collect()
 }
 
-/// Who gets its tag: of several that share one, the first that owns it in the cache, else the last. Each claim is
-/// the tag, if any, and whether it is owned.
-fn tag_holders(claims: &[(Option<String>, bool)]) -> Vec<bool> {
-    let mut holders: HashMap<&str, usize> = HashMap::new();
-    for (index, (tag, _)) in claims.iter().enumerate() {
-        let Some(tag) = tag.as_deref() else { continue };
-        let held_by_owner = holders.get(tag).is_some_and(|&holder| claims[holder].1);
-        if !held_by_owner {
-            holders.insert(tag, index);
+/// What decides who gets a tag that several images want.
+#[derive(Debug, Clone)]
+struct Claim {
+    tag: Option<String>,
+    target: Digest,
+    /// Without a digest in its reference it can be found by the tag alone.
+    only_tag: bool,
+    owns_tag: bool,
+}
+
+impl Claim {
+    fn of(image: &Image) -> Self {
+        let reference = &image.entry.reference;
+        Self {
+            tag: reference.tagged(),
+            target: image.entry.target.digest,
+            only_tag: reference.digest().is_none(),
+            owns_tag: image.entry.owns_tag,
         }
     }
-    let holds = |index: usize, tag: &Option<String>| {
-        tag.as_deref().is_some_and(|tag| holders.get(tag) == Some(&index))
+}
+
+/// Who gets its tag. Of several images under one tag that is the first that has no other name, else the first that
+/// owns it in the cache, else the last; and whoever means the same content.
+fn tag_holders(claims: &[Claim]) -> Vec<bool> {
+    let mut holders: HashMap<&str, &Claim> = HashMap::new();
+    let rank = |claim: &Claim| (claim.only_tag, claim.owns_tag);
+    for claim in claims {
+        let Some(tag) = claim.tag.as_deref() else { continue };
+        let holder = holders.entry(tag).or_insert(claim);
+        if rank(claim) > rank(holder) || rank(claim) == (false, false) && rank(holder) == (false, false) {
+            *holder = claim;
+        }
+    }
+    let holds = |claim: &Claim| {
+        claim
+            .tag
+            .as_deref()
+            .and_then(|tag| holders.get(tag))
+            .is_some_and(|holder| holder.target == claim.target)
     };
-    claims.iter().enumerate().map(|(index, (tag, _))| holds(index, tag)).collect()
+    claims.iter().map(holds).collect()
 }
 
 #[cfg(test)]
@@ -209,16 +240,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tag_goes_to_one_image() {
-        let claim = |tag: &str, owns| ((!tag.is_empty()).then(|| tag.to_owned()), owns);
+    fn a_tag_goes_to_one_content() {
+        let claim = |tag: &str, target: &str, only_tag, owns_tag| Claim {
+            tag: (!tag.is_empty()).then(|| tag.to_owned()),
+            target: Digest::of(target.as_bytes()),
+            only_tag,
+            owns_tag,
+        };
+        let pinned = |tag: &str, target: &str, owns| claim(tag, target, false, owns);
+        let bare = |tag: &str, target: &str| claim(tag, target, true, true);
         for (claims, want) in [
-            (vec![claim("a:1", true), claim("b:1", false)], vec![true, true]),
-            (vec![claim("a:1", true), claim("a:1", false)], vec![true, false]),
-            (vec![claim("a:1", false), claim("a:1", true), claim("a:1", false)], vec![false, true, false]),
-            (vec![claim("a:1", false), claim("a:1", false)], vec![false, true]),
+            (vec![pinned("a:1", "x", true), pinned("b:1", "y", false)], vec![true, true]),
+            (vec![pinned("a:1", "x", true), pinned("a:1", "y", false)], vec![true, false]),
+            (
+                vec![pinned("a:1", "x", false), pinned("a:1", "y", true), pinned("a:1", "z", false)],
+                vec![false, true, false],
+            ),
+            (vec![pinned("a:1", "x", false), pinned("a:1", "y", false)], vec![false, true]),
             // Two platforms of one tag, each its platform's owner.
-            (vec![claim("a:1", true), claim("a:1", true)], vec![true, false]),
-            (vec![claim("", false), claim("", true)], vec![false, false]),
+            (vec![bare("a:1", "x"), bare("a:1", "y")], vec![true, false]),
+            // One deployment pins it and another does not: only the pin has a second name to be found by.
+            (vec![pinned("a:1", "x", true), bare("a:1", "y")], vec![false, true]),
+            (vec![bare("a:1", "y"), pinned("a:1", "x", true)], vec![true, false]),
+            // They mean the same.
+            (vec![pinned("a:1", "x", true), bare("a:1", "x")], vec![true, true]),
+            (vec![pinned("", "x", false), pinned("", "y", true)], vec![false, false]),
         ] {
             assert_eq!(tag_holders(&claims), want, "{claims:?}");
         }

@@ -11,15 +11,15 @@ use std::time::Duration;
 use palletjack_engine::{Endpoint, Engine, ErrorKind, Event, LoadError, LoadOptions, Phase, Was};
 use palletjack_store::Image;
 use palletjack_testkit::engine::{Engine as Fake, LoadFault, Profile};
-use palletjack_testkit::image::{ImageBuilder, LayerBuilder};
+use palletjack_testkit::image::ImageBuilder;
 use palletjack_testkit::registry::Gate;
-use support::{Cache, load};
+use support::{Cache, layer, load};
 
 /// Large enough to be cut in the middle by every buffer on the way.
 const LAYER: u64 = 6_000_000;
 
 fn image(cache: &Cache, name: &str, seed: u64) -> Image {
-    let layer = LayerBuilder::new().filler("file", seed, LAYER).build().unwrap();
+    let layer = layer(seed, LAYER);
     cache.publish(&ImageBuilder::new(name).platform("linux/amd64", [layer]).build().unwrap(), name)
 }
 

@@ -13,7 +13,7 @@ use palletjack_engine::{
 use palletjack_testkit::image::{Compression, ImageBuilder, Kind, LayerBuilder};
 use palletjack_testkit::real::{Dockerd, Part, Podman, Store};
 use palletjack_testkit::require_real;
-use support::{Cache, load};
+use support::{Cache, layer, load};
 
 enum Real {
     Docker(Box<Dockerd>),
@@ -94,7 +94,7 @@ async fn everything(real: &Real, kind: EngineKind, pins: bool, zstd: bool) {
 
     let cache = Cache::new();
     let base = LayerBuilder::new().filler("base", 1, 300_000).build().unwrap();
-    let app = |seed| LayerBuilder::new().filler("app", seed, 1_500_000).build().unwrap();
+    let app = |seed| layer(seed, 1_500_000);
     let build = |name: &str, kind, seed| {
         ImageBuilder::new(name).kind(kind).platform("linux/amd64", [base.clone(), app(seed)])
     };
@@ -141,6 +141,7 @@ async fn everything(real: &Real, kind: EngineKind, pins: bool, zstd: bool) {
     corrupt_is_not_registered(real, &engine).await;
     two_pins_of_a_tag(real, &engine, pins).await;
     a_tag_that_moves_on(real, &engine, pins).await;
+    with_and_without_the_digest(real, &engine, pins).await;
     zstd_layers(real, &engine, zstd).await;
 }
 
@@ -149,7 +150,7 @@ async fn everything(real: &Real, kind: EngineKind, pins: bool, zstd: bool) {
 async fn loaded_by_others(real: &Real, engine: &Engine, pins: bool) {
     let cache = Cache::new();
     let build = |name: &str, seed| {
-        let layer = LayerBuilder::new().filler("file", seed, 10_000).build().unwrap();
+        let layer = layer(seed, 10_000);
         let image = ImageBuilder::new(name).platform("linux/amd64", [layer]).index().build().unwrap();
         cache.publish(&image, &image.pinned())
     };
@@ -180,7 +181,7 @@ async fn corrupt_is_not_registered(real: &Real, engine: &Engine) {
     let before = real.images();
     let cache = Cache::new();
     let build = |name: &str, layers: [u64; 2]| {
-        let layers = layers.map(|seed| LayerBuilder::new().filler("file", seed, 3_000_000).build().unwrap());
+        let layers = layers.map(|seed| layer(seed, 3_000_000));
         ImageBuilder::new(name).platform("linux/amd64", layers).build().unwrap()
     };
     let (bad_last, bad_first, good) =
@@ -217,7 +218,7 @@ async fn corrupt_is_not_registered(real: &Real, engine: &Engine) {
 async fn two_pins_of_a_tag(real: &Real, engine: &Engine, pins: bool) {
     let cache = Cache::new();
     let build = |seed| {
-        let layer = LayerBuilder::new().filler("file", seed, 10_000).build().unwrap();
+        let layer = layer(seed, 10_000);
         ImageBuilder::new("ghcr.io/acme/moving:1").platform("linux/amd64", [layer]).index().build().unwrap()
     };
     let (old, new) = (build(201), build(202));
@@ -246,7 +247,7 @@ async fn two_pins_of_a_tag(real: &Real, engine: &Engine, pins: bool) {
 async fn a_tag_that_moves_on(real: &Real, engine: &Engine, pins: bool) {
     let cache = Cache::new();
     let build = |seed| {
-        let layer = LayerBuilder::new().filler("file", seed, 10_000).build().unwrap();
+        let layer = layer(seed, 10_000);
         let image = ImageBuilder::new("ghcr.io/acme/updated:1")
             .platform("linux/amd64", [layer])
             .index()
@@ -263,6 +264,32 @@ async fn a_tag_that_moves_on(real: &Real, engine: &Engine, pins: bool) {
     assert_eq!((seen.tag, seen.exact), (Some(false), pins));
     assert_eq!(real.runs(&old.entry.reference.to_string()), pins);
     assert_eq!(real.runs(&new.entry.reference.to_string()), pins);
+}
+
+/// One deployment pins an image and another names it by tag alone, once with the same content and once not.
+async fn with_and_without_the_digest(real: &Real, engine: &Engine, pins: bool) {
+    let cache = Cache::new();
+    let build = |name: &str, seed| {
+        let layer = layer(seed, 10_000);
+        ImageBuilder::new(name).platform("linux/amd64", [layer]).index().build().unwrap()
+    };
+    let same = build("ghcr.io/both/same:1", 221);
+    let (other, tagged) = (build("ghcr.io/both/other:1", 222), build("ghcr.io/both/other:1", 224));
+    let images = [
+        cache.publish(&same, &same.pinned()),
+        cache.publish(&same, &same.tagged()),
+        cache.publish(&tagged, &tagged.tagged()),
+        cache.publish(&other, &other.pinned()),
+    ];
+    let was_sent = |was: Was| matches!(was, Was::Sent { .. });
+    for sent in [[true, false, true, true], [false; 4]] {
+        let (results, _) = load(engine, &cache, &images, &LoadOptions::default()).await;
+        for (result, sent) in results.iter().zip(sent) {
+            let loaded = result.as_ref().unwrap();
+            assert_eq!(was_sent(loaded.was), sent, "{loaded:?}");
+            resolves_as_expected(real, loaded, pins);
+        }
+    }
 }
 
 /// Refused by name before anything is sent, or loaded.

@@ -21,6 +21,12 @@ pub(crate) fn amd64() -> Platform {
     Platform::new("linux", "amd64", None)
 }
 
+/// A layer of about this many bytes, another one for each number.
+pub(crate) fn layer(number: u64, size: u64) -> built::Layer {
+    let layer = built::LayerBuilder::new().file("number", number.to_string());
+    layer.filler("filler", number, size).build().unwrap()
+}
+
 impl Cache {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
