@@ -1,6 +1,6 @@
 //! The archive as others read it: through a tar reader, and when the cache has gone bad underneath.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, wherever it does")]
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, Permissions};

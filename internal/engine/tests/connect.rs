@@ -1,6 +1,6 @@
 //! Engines that are not there, not ready, or something else.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, wherever it does")]
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;

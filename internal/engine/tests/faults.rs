@@ -1,6 +1,6 @@
 //! Engines that refuse, lie, die or hang.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, wherever it does")]
 
 mod support;
 

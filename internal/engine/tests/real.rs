@@ -1,6 +1,6 @@
 //! Loads into real engines, each private to its test.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, wherever it does")]
 
 mod support;
 

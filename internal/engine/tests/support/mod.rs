@@ -1,6 +1,6 @@
 //! A cache with generated images in it, and what a load told.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, wherever it does")]
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Seek, SeekFrom, Write};
