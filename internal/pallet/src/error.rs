@@ -78,6 +78,19 @@ pub enum Error {
         /// The missing directory.
         cache: PathBuf,
     },
+    /// A package path that begins with `/` and still isn't the pallet's: its `forklift-repository.yml` names
+    /// another path than its `forklift-pallet.yml`, or the path leads out of the pallet.
+    #[error(
+        "package {package} is {full}, which is not below the pallet's path as a repository, {repository}"
+    )]
+    NotOwnPackage {
+        /// The package path as written.
+        package: String,
+        /// The same below the path of `forklift-pallet.yml`.
+        full: String,
+        /// The path of `forklift-repository.yml`, or else of `forklift-pallet.yml`.
+        repository: String,
+    },
     /// A package path that leads to its repository itself, or out of it.
     #[error("package path {path:?} is not below the repository {}", repository.display())]
     NotBelowRepository {

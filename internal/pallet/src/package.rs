@@ -68,7 +68,16 @@ impl<'a> Packages<'a> {
                         return load_package(pallet.tree(), rest);
                     }
                 }
-                from_cache(pallet, cached, &full, &version)
+                let found = from_cache(pallet, cached, &full, &version);
+                match found {
+                    // A package of the pallet that the pallet, as a repository, doesn't answer for.
+                    Err(Error::NotCached { .. }) if version.is_empty() => Err(Error::NotOwnPackage {
+                        package: package.to_owned(),
+                        full,
+                        repository: repository.clone(),
+                    }),
+                    found => found,
+                }
             }
         }
     }

@@ -116,14 +116,17 @@ fn extends_and_include() {
     write("sub/.env", "TAG=7\n");
     write("loop.yml", "include: [loop.yml]");
     let load = |text: &str| match in_directory(directory.path(), &[text]) {
-        Ok(services) => services.iter().map(|(n, i)| format!("{n}={i} ")).collect(),
+        Ok(services) => {
+            let all: Vec<String> = services.iter().map(|(n, i)| format!("{n}={i}")).collect();
+            all.join(" ")
+        }
         Err(e) => format!("error: {e}"),
     };
     for (text, want) in [
         ("services: {a: {extends: {file: base.yml, service: c}}}", ""),
-        ("services: {a: {extends: {file: base.yml, service: c}, profiles: !reset []}}", "a=y "),
-        ("services: {a: {image: x}, d: {extends: a}}", "a=x d=x "),
-        ("include: [sub/inc.yml]\nservices: {a: {image: x, volumes: ['v:/v']}}", "a=x i=i:7 "),
+        ("services: {a: {extends: {file: base.yml, service: c}, profiles: !reset []}}", "a=y"),
+        ("services: {a: {image: x}, d: {extends: a}}", "a=x d=x"),
+        ("include: [sub/inc.yml]\nservices: {a: {image: x, volumes: ['v:/v']}}", "a=x i=i:7"),
         ("include: [{path: sub/inc.yml}]\nservices: {i: {image: 'i:8'}}", "error"),
         ("include: [sub/none.yml]", "error"),
         ("include: [loop.yml]", "error"),
@@ -161,11 +164,14 @@ fn bombs_are_refused() {
     assert!(images(&[&laughs]).contains("too many values"));
     let deep = format!("x-a: {}{}", "{a: ".repeat(500), "}".repeat(500));
     assert!(images(&[&deep]).starts_with("error"));
-    let chain: String = (0..5000).map(|i| format!("  s{i}: {{extends: s{}}}\n", i + 1)).collect();
-    assert!(images(&[&format!("services:\n{chain}  s5000: {{image: x}}")]).starts_with("error"));
-    let circle: String =
-        (0..5000).map(|i| format!("  s{i}: {{image: x, depends_on: [s{}]}}\n", (i + 1) % 5000)).collect();
-    assert!(images(&[&format!("services:\n{circle}")]).contains("in a circle"));
+    let services = |entry: &dyn Fn(usize) -> String| {
+        let all: Vec<String> = (0..5000).map(entry).collect();
+        format!("services:\n{}\n  s5000: {{image: x}}", all.join("\n"))
+    };
+    let chain = services(&|i| format!("  s{i}: {{extends: s{}}}", i + 1));
+    assert!(images(&[&chain]).starts_with("error"));
+    let circle = services(&|i| format!("  s{i}: {{image: x, depends_on: [s{}]}}", (i + 1) % 5000));
+    assert!(images(&[&circle]).contains("in a circle"));
 }
 
 proptest::proptest! {
