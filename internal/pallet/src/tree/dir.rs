@@ -10,10 +10,28 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::{Kind, Status, outside};
 use crate::path;
 
+/// Most links that a name may go through, as for the kernel: a link to its own directory would lead on for ever.
+const MAX_LINKS: usize = 40;
+
 pub(super) struct Dir {
     root: PathBuf,
     /// Directories by name, with links resolved: all of them inside of the root. Each is looked up once.
-    known: Mutex<HashMap<String, PathBuf>>,
+    known: Mutex<HashMap<String, Resolved>>,
+}
+
+/// A directory with links resolved.
+#[derive(Clone)]
+struct Resolved {
+    path: PathBuf,
+    /// How many links its name goes through.
+    links: usize,
+}
+
+/// Where a name leads, and what is there.
+struct Found {
+    path: PathBuf,
+    links: usize,
+    metadata: Metadata,
 }
 
 impl Dir {
@@ -29,50 +47,56 @@ impl Dir {
         self.root.join(name)
     }
 
-    /// The path with links resolved, which must lie inside of the root, and what is there.
-    fn inside(&self, name: &str) -> io::Result<(PathBuf, Metadata)> {
+    /// Where a name leads, which must be inside of the root.
+    fn inside(&self, name: &str) -> io::Result<Found> {
         if name == "." {
-            let root = self.directory(".")?;
-            let found = fs::metadata(&root)?;
-            return Ok((root, found));
+            let Resolved { path, links } = self.directory(".")?;
+            let metadata = fs::metadata(&path)?;
+            return Ok(Found { path, links, metadata });
         }
-        let path = self.directory(&path::parent(name))?.join(path::last(name));
-        let found = fs::symlink_metadata(&path)?;
-        if !found.is_symlink() {
-            return Ok((path, found));
+        let Resolved { path, links } = self.directory(&path::parent(name))?;
+        let path = path.join(path::last(name));
+        let metadata = fs::symlink_metadata(&path)?;
+        if !metadata.is_symlink() {
+            return Ok(Found { path, links, metadata });
+        }
+        if links >= MAX_LINKS {
+            return Err(io::Error::other("too many symbolic links"));
         }
         let target = fs::canonicalize(&path)?;
-        if !target.starts_with(self.directory(".")?) {
+        if !target.starts_with(self.directory(".")?.path) {
             return Err(outside(&self.full(name), &self.root));
         }
-        let found = fs::metadata(&target)?;
-        Ok((target, found))
+        Ok(Found { metadata: fs::metadata(&target)?, path: target, links: links + 1 })
     }
 
     /// The map stays whole if a thread that held it has panicked.
-    fn known(&self) -> MutexGuard<'_, HashMap<String, PathBuf>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Resolved>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn directory(&self, name: &str) -> io::Result<PathBuf> {
-        if let Some(path) = self.known().get(name) {
-            return Ok(path.clone());
+    fn directory(&self, name: &str) -> io::Result<Resolved> {
+        if let Some(known) = self.known().get(name) {
+            return Ok(known.clone());
         }
-        let path = match name {
-            "." => fs::canonicalize(&self.root)?,
-            name => self.inside(name)?.0,
+        let resolved = match name {
+            "." => Resolved { path: fs::canonicalize(&self.root)?, links: 0 },
+            name => {
+                let Found { path, links, .. } = self.inside(name)?;
+                Resolved { path, links }
+            }
         };
-        self.known().insert(name.to_owned(), path.clone());
-        Ok(path)
+        self.known().insert(name.to_owned(), resolved.clone());
+        Ok(resolved)
     }
 
     pub(super) fn status(&self, name: &str) -> io::Result<Status> {
-        Ok(status(&self.inside(name)?.1))
+        Ok(status(&self.inside(name)?.metadata))
     }
 
     /// Opens a regular file. Also returns its size in bytes.
     pub(super) fn open(&self, name: &str) -> io::Result<(File, u64)> {
-        let (path, found) = self.inside(name)?;
+        let Found { path, metadata: found, .. } = self.inside(name)?;
         // A pipe would wait for its writer, so the kind is known before opening.
         if found.is_dir() {
             return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
@@ -85,7 +109,7 @@ impl Dir {
 
     pub(super) fn entries(&self, name: &str) -> io::Result<Vec<(String, Kind)>> {
         let mut out = Vec::new();
-        for entry in fs::read_dir(self.inside(name)?.0)? {
+        for entry in fs::read_dir(self.inside(name)?.path)? {
             let entry = entry?;
             let found = entry.file_type()?;
             let kind = if found.is_symlink() {

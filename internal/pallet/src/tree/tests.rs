@@ -52,6 +52,17 @@ fn links_are_followed_but_not_out_of_the_root() {
 }
 
 #[test]
+fn links_in_a_circle_come_to_an_end() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "d/a.yml", "a");
+    symlink(".", root.path().join("d/loop")).unwrap();
+    let tree = Tree::directory(root.path());
+    assert_eq!(search(&tree, "**/*.yml", Find::Files).unwrap().len(), 41);
+    symlink(".", root.path().join("d/again")).unwrap();
+    assert!(search(&tree, "**/*.yml", Find::Files).is_err());
+}
+
+#[test]
 fn what_is_no_file_or_too_large_is_an_error() {
     let root = tempfile::tempdir().unwrap();
     write(root.path(), "d/x", "");

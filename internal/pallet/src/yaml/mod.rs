@@ -14,6 +14,7 @@ mod error;
 mod node;
 mod parse;
 mod scalar;
+mod tabs;
 
 pub(crate) use decode::{Decoder, check_duplicates, merge_sources};
 pub use error::Error;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle};
 
+use super::tabs::Tabs;
 use super::{Error, MAX_BYTES, MAX_DEPTH, MAX_NODES, Node, NodeId, NodeKind, Position, Stream, Tag};
 
 /// How much of a file its reader wants.
@@ -36,6 +37,8 @@ pub(crate) fn parse(bytes: &[u8], file: &Path, wanted: Documents) -> Result<Stre
         let message = "not valid YAML: a document can't begin with `...`";
         return Err(Error::new(file, Some(at), message));
     }
+    let mut tabs = Tabs::watch(&text);
+    let mut read = 0;
     for event in Parser::new_from_str_with_options(&text, options) {
         let (event, span) = match event {
             Ok(event) => event,
@@ -48,10 +51,19 @@ pub(crate) fn parse(bytes: &[u8], file: &Path, wanted: Documents) -> Result<Stre
             }
         };
         let end = matches!(event, Event::DocumentEnd);
+        if let Some(tabs) = &mut tabs {
+            tabs.event(&event, &span);
+        }
+        read = span.end.line();
         builder.event(event, position(&span.start))?;
         if end && wanted == Documents::First {
             break;
         }
+    }
+    let read = if wanted == Documents::All { usize::MAX } else { read };
+    if let Some(at) = tabs.and_then(|tabs| tabs.fault(read)) {
+        let message = "not valid YAML: a tab can't indent, not even an empty line";
+        return Err(Error::new(file, Some(at), message));
     }
     Ok(builder.stream)
 }

@@ -97,6 +97,29 @@ fn what_is_no_yaml_is_an_error_with_its_place() {
 }
 
 #[test]
+fn tabs_in_empty_lines_and_before_comments() {
+    for (text, valid) in [
+        ("a: b\n\t\nc: d", false),
+        ("a: b\n\t", false),
+        ("a: b\n  \t\nc: d", true),
+        ("a: b # x\n  \t\nc: d", false),
+        ("a: 'b'\n  \t\nc: d", false),
+        ("a:\n\t\n  b: c", false),
+        ("a:\n  \t# c\n  b: c", false),
+        ("a: |\n  x\n  \t\nc: d", true),
+        ("a: [x,\n\t\n  y]", true),
+        ("a: b\n \t\n", true),
+        ("b\n\t\n", true),
+        ("a:\n  b: c\n \t\nd: e", false),
+        ("a:\n  b: c\n   \t\nd: e", true),
+        ("a: b\t\nc:\td", true),
+    ] {
+        let result = stream(text);
+        assert_eq!(result.is_ok(), valid, "{text:?}: {:?}", result.err());
+    }
+}
+
+#[test]
 fn other_encodings() {
     let utf16 =
         |unit: fn(u16) -> [u8; 2]| -> Vec<u8> { "\u{feff}12".encode_utf16().flat_map(unit).collect() };
