@@ -26,6 +26,8 @@ pub enum ErrorKind {
     Platform,
     /// What the registry has is nothing that an engine could run from here.
     Unsupported,
+    /// The configuration or the reference does not say where to ask.
+    Config,
     /// The cache directory failed.
     Store,
     /// The work was cancelled.
@@ -234,6 +236,7 @@ impl Cause {
             // A web page in the registry's place is a captive portal: the network's doing.
             Self::Manifest(error) if matches!(**error, ManifestError::Html) => ErrorKind::Network,
             Self::Manifest(_) => ErrorKind::Unsupported,
+            Self::Config(_) => ErrorKind::Config,
             _ => ErrorKind::Network,
         }
     }

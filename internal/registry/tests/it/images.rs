@@ -5,7 +5,7 @@ use std::sync::Arc;
 use palletjack_image::{Digest, Manifest, media_type};
 use palletjack_registry::{ErrorKind, Event, Refresh};
 use palletjack_testkit::image::{ImageBuilder, ImageSet, Kind};
-use palletjack_testkit::registry::{Auth, Registry, When};
+use palletjack_testkit::registry::{Auth, Registry};
 
 use crate::support::{Bench, all_ok, at, failure, image, layer, platform};
 
@@ -274,8 +274,15 @@ async fn the_same_reference_twice_is_one_image() {
 fn a_pull_can_be_spawned() {
     fn assert_send<T: Send>(_: T) {}
     let bench = Arc::new(Bench::new());
-    assert_send(async move {
-        let _ = bench.pull(&[]).await;
-    });
-    let _ = When::any();
+    assert_send(async move { bench.pull(&[]).await });
+}
+
+#[tokio::test]
+async fn a_reference_without_tag_and_digest_is_nobody_s_to_guess() {
+    let bench = Bench::new();
+    let summary = bench.pull(&["caddy".to_owned()]).await;
+    let text = failure(&summary).to_string();
+    assert!(text.contains("neither a tag nor a digest"), "{text}");
+    assert_eq!(failure(&summary).kind(), ErrorKind::Config);
+    assert_eq!(summary.requests, 0);
 }

@@ -1,6 +1,6 @@
 //! A registry, a cache, and a pull between them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,6 +35,7 @@ pub(crate) struct Bench {
     pub(crate) config: Config,
     pub(crate) options: PullOptions,
     pub(crate) directory: tempfile::TempDir,
+    pub(crate) cache: PathBuf,
     pub(crate) cancel: CancellationToken,
     events: Arc<Mutex<Vec<Event>>>,
     pauses: Arc<Mutex<Vec<Duration>>>,
@@ -45,11 +46,13 @@ type Hook = Box<dyn FnMut(&Event) + Send>;
 
 impl Bench {
     pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
         let retry = RetryPolicy { base: Duration::from_millis(8), ..RetryPolicy::default() };
         Self {
             config: Config { retry, ..Config::default() },
             options: PullOptions::new(platform()),
-            directory: tempfile::tempdir().unwrap(),
+            cache: directory.path().join("cache"),
+            directory,
             cancel: CancellationToken::new(),
             events: Arc::default(),
             pauses: Arc::default(),
@@ -70,7 +73,7 @@ impl Bench {
     }
 
     pub(crate) fn store(&self) -> Store {
-        Store::open(&self.directory.path().join("cache"), Access::Write, &platform()).unwrap()
+        Store::open(&self.cache, Access::Write, &platform()).unwrap()
     }
 
     pub(crate) fn remote(&self) -> Remote {
@@ -108,7 +111,7 @@ impl Bench {
         self.events().into_iter().filter_map(text).collect()
     }
 
-    pub(crate) fn file(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
@@ -137,12 +140,12 @@ impl Bench {
         }
     }
 
-    pub(crate) fn blob(&self, digest: &Digest) -> std::path::PathBuf {
+    pub(crate) fn blob(&self, digest: &Digest) -> PathBuf {
         self.store().archives().join("blobs/sha256").join(digest.hex())
     }
 
-    pub(crate) fn partial(&self, digest: &Digest) -> std::path::PathBuf {
-        self.directory.path().join("cache/state/ingest").join(format!("sha256-{}", digest.hex()))
+    pub(crate) fn partial(&self, digest: &Digest) -> PathBuf {
+        self.cache.join("state/ingest").join(format!("sha256-{}", digest.hex()))
     }
 
     pub(crate) fn names(&self) -> Vec<String> {

@@ -1,8 +1,11 @@
 //! Layers on their way: cut, resumed, wrong, shared, busy, cancelled.
 
-use palletjack_registry::{Cause, ErrorKind, Event, Reason};
+use palletjack_registry::{ErrorKind, Event, Reason};
 use palletjack_store::IngestState;
+use palletjack_testkit::real::Part;
 use palletjack_testkit::registry::{Fault, Gate, Registry, When};
+use palletjack_testkit::require_real;
+use palletjack_testkit::sandbox::SmallDisk;
 
 use crate::support::{Bench, all_ok, at, failure, image, layer, size};
 
@@ -318,7 +321,7 @@ async fn cancelling_keeps_what_came_and_the_next_run_goes_on() {
     assert!(kept > 0, "nothing was kept");
 
     let mut again = Bench::new();
-    again.directory = bench.directory;
+    again.cache.clone_from(&bench.cache);
     registry.clear_requests();
     all_ok(&again.pull(&names).await);
     again.assert_cached(&[&names[0], &names[1]]);
@@ -374,10 +377,19 @@ async fn a_blob_is_sought_in_the_other_repository_that_names_it() {
 }
 
 #[tokio::test]
-async fn a_full_disk_would_be_the_store_s_word() {
-    // The kinds that decide exit codes, for failures that need no registry.
-    let io = || std::io::Error::from(std::io::ErrorKind::StorageFull);
-    let full = palletjack_store::StoreError::NoSpace { path: "/cache".into(), source: io() };
-    assert_eq!(Reason::from(full).kind(), ErrorKind::NoSpace);
-    assert_eq!(Cause::ConnectionRefused.kind(), ErrorKind::Network);
+async fn a_full_disk_keeps_what_came() {
+    require_real!(Part::Root);
+    let disk = SmallDisk::new(1 << 20).unwrap();
+    let registry = Registry::start().unwrap();
+    let layer = layer(80, 3_000_000);
+    let name = at(&registry, "acme/app:1");
+    registry.publish(&image(&name, [layer.clone()]));
+    let mut bench = Bench::new();
+    bench.cache = disk.path().join("cache");
+    let summary = bench.pull(std::slice::from_ref(&name)).await;
+    let error = failure(&summary);
+    assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
+    assert!(error.to_string().contains("no space left"), "{error}");
+    assert!(size(&bench.partial(&layer.digest)) > 0);
+    assert_eq!(bench.pauses().len(), 0, "waiting makes no room");
 }
