@@ -60,6 +60,13 @@ impl<'a> Packages<'a> {
                     let rest = path::trim_prefix(package, &format!("{requirement}/")).to_owned();
                     (path::join([&requirement, &rest]), version)
                 };
+                for other in &pallet.cache().other_repositories {
+                    if other.version == version
+                        && let Some(rest) = full.strip_prefix(&format!("{}/", other.path))
+                    {
+                        return load_package(&other.tree, rest);
+                    }
+                }
                 if version.is_empty() {
                     if repository.is_empty() {
                         return load_package(pallet.tree(), &full);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::bundle::Bundle;
 use crate::error::Error;
-use crate::pallet::Pallet;
+use crate::pallet::{Overrides, Pallet};
 use crate::workspace::Workspace;
 
 /// A pallet or bundle whose definition was loaded.
@@ -15,11 +15,6 @@ pub enum Source {
     /// A staged bundle.
     Bundle(Box<Bundle>),
 }
-
-/// Directories that stand in for cached requirements of a pallet under development.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Overrides {}
 
 impl Source {
     /// The workspace's local pallet.
@@ -34,8 +29,7 @@ impl Source {
 
     /// The pallet under development that `cwd` lies in: the nearest one upwards.
     pub fn dev_pallet(cwd: &Path, workspace: &Workspace, overrides: &Overrides) -> Result<Self, Error> {
-        let Overrides {} = overrides;
-        Ok(Self::Pallet(Box::new(Pallet::load_above(cwd, workspace)?)))
+        Ok(Self::Pallet(Box::new(Pallet::load_above(cwd, workspace, overrides)?)))
     }
 
     /// The bundle in a directory.

@@ -208,6 +208,35 @@ fn a_pallet_under_development_is_found_upwards() {
 }
 
 #[test]
+fn overrides_replace_what_the_pallet_requires() {
+    let home = Home::new();
+    let workspace = home.workspace();
+    let lock = "type: version\ntag: v1.0.0";
+    home.write("deployments/a/web.deploy.yml", "package: github.com/r/s/apps/x");
+    home.write("requirements/repositories/github.com/r/s/forklift-version-lock.yml", lock);
+    home.write("requirements/pallets/github.com/o/q/forklift-version-lock.yml", lock);
+    home.write("requirements/pallets/github.com/o/q/all.imports.yml", "modifiers: [{target: /deployments}]");
+    fs::create_dir_all(workspace.cached_repositories()).unwrap();
+    fs::create_dir_all(workspace.cached_pallets()).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    let at = |name: &str| other.path().join(name);
+    write(&at("repo/forklift-repository.yml"), "repository: {path: github.com/r/s}");
+    write(&at("repo/apps/x/forklift-package.yml"), "deployment: {compose-files: [c.yml]}");
+    write(&at("repo/apps/x/c.yml"), "services: {x: {image: overridden}}");
+    write(&at("pallets/q/forklift-pallet.yml"), "pallet: {path: github.com/o/q}");
+    write(&at("pallets/q/deployments/more.deploy.yml"), "package: github.com/r/s/apps/x");
+    let overrides = Overrides { pallets: vec![at("pallets")], repositories: vec![at("repo")] };
+    let source = Source::dev_pallet(&home.pallet(), &workspace, &overrides).unwrap();
+    let resolved = resolve(&source, Options::default()).unwrap();
+    assert_eq!(resolved.requirements.len(), 1);
+    assert_eq!(resolved.requirements[0].image, "overridden");
+    let askers: Vec<&str> = resolved.requirements[0].origins.iter().map(|o| &*o.deployment).collect();
+    assert_eq!(askers, ["more", "a/web"]);
+    let error = Source::dev_pallet(&home.pallet(), &workspace, &Overrides::default()).unwrap_err();
+    assert!(chain(&error).contains("pallet github.com/o/q@v1.0.0 is not in the cache"), "{}", chain(&error));
+}
+
+#[test]
 fn links_out_of_the_pallet_are_errors() {
     let home = Home::new();
     write(&home.directory.path().join("secret.yml"), "services: {x: {image: secret}}");

@@ -1,10 +1,13 @@
 //! A pallet: its definition, and its files merged with those that it imports.
 
 mod imports;
+mod overrides;
 mod requirements;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+pub use overrides::Overrides;
 pub(crate) use requirements::{Requirements, read_version};
 
 use crate::Workspace;
@@ -30,33 +33,48 @@ pub struct Pallet {
 pub(crate) struct Cache {
     pub(crate) pallets: PathBuf,
     pub(crate) repositories: PathBuf,
+    /// Directories in place of pallets, by `<path>@<version>`.
+    other_pallets: BTreeMap<String, PathBuf>,
+    pub(crate) other_repositories: Vec<overrides::Repository>,
 }
 
 impl Cache {
     fn of(workspace: &Workspace) -> Self {
-        Self { pallets: workspace.cached_pallets(), repositories: workspace.cached_repositories() }
+        Self {
+            pallets: workspace.cached_pallets(),
+            repositories: workspace.cached_repositories(),
+            other_pallets: BTreeMap::new(),
+            other_repositories: Vec::new(),
+        }
     }
 }
 
 impl Pallet {
     /// Loads the pallet in a directory; its requirements are looked for in the workspace's cache.
     pub fn load(directory: &Path, workspace: &Workspace) -> Result<Self, Error> {
+        Self::load_with(directory, workspace, &Overrides::default())
+    }
+
+    fn load_with(directory: &Path, workspace: &Workspace, overrides: &Overrides) -> Result<Self, Error> {
         let cache = Cache::of(workspace);
-        let shallow = Self::shallow(Tree::directory(directory), &cache)?;
+        let mut shallow = Self::shallow(Tree::directory(directory), &cache)?;
+        shallow.cache.other_pallets = overrides::pallets(&overrides.pallets, &shallow)?;
         require_cache(&cache.pallets, &shallow.own.sub(Requirements::PALLETS))?;
-        let pallet = imports::merge(shallow)?;
+        let mut pallet = imports::merge(shallow)?;
+        pallet.cache.other_repositories = overrides::repositories(&overrides.repositories, &pallet)?;
         require_cache(&cache.repositories, &pallet.tree.sub(Requirements::REPOSITORIES))?;
         Ok(pallet)
     }
 
     /// Loads the pallet of the nearest directory, from `start` upwards, which has a loadable one.
-    pub fn load_above(start: &Path, workspace: &Workspace) -> Result<Self, Error> {
+    /// Overrides stand in for requirements from the cache.
+    pub fn load_above(start: &Path, workspace: &Workspace, overrides: &Overrides) -> Result<Self, Error> {
         let start = std::path::absolute(start).map_err(|e| Error::read(start, e))?;
         let cache = Cache::of(workspace);
         let mut broken = None;
         for directory in start.ancestors() {
             match Self::shallow(Tree::directory(directory), &cache) {
-                Ok(_) => return Self::load(directory, workspace),
+                Ok(_) => return Self::load_with(directory, workspace, overrides),
                 Err(e) if e.is_not_found() => {}
                 Err(e) => broken = broken.or(Some(e)),
             }
@@ -88,7 +106,8 @@ impl Pallet {
         if !crate::path::is_valid(&name) {
             return Err(missing());
         }
-        let tree = Tree::directory(cache.pallets.join(name));
+        let directory = cache.other_pallets.get(&name).cloned();
+        let tree = Tree::directory(directory.unwrap_or_else(|| cache.pallets.join(name)));
         Self::shallow(tree, cache).map_err(|e| if e.is_not_found() { missing() } else { e })
     }
 

@@ -86,6 +86,9 @@ fn position(marker: &Marker) -> Position {
     Position { line: number(marker.line()), column: number(marker.col().saturating_add(1)) }
 }
 
+/// Where YAML 1.1 ends lines, and the parser doesn't.
+const BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
+
 /// A fault before there is a tree.
 type TextFault = (Option<Position>, String);
 
@@ -110,9 +113,10 @@ fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, TextFault> {
         let at = after(&text.as_bytes()[..i]);
         return Err((Some(at), "a control character, which YAML forbids".into()));
     }
+    let text = if text.contains(BREAKS) { Cow::Owned(text.replace(BREAKS, "\n")) } else { text };
     Ok(match text {
         Cow::Borrowed(t) => Cow::Borrowed(t.strip_prefix('\u{feff}').unwrap_or(t)),
-        Cow::Owned(t) => Cow::Owned(t),
+        Cow::Owned(t) => Cow::Owned(t.strip_prefix('\u{feff}').map_or_else(|| t.clone(), str::to_owned)),
     })
 }
 

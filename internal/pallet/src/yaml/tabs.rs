@@ -1,6 +1,7 @@
-//! Lines that are blank or a comment but for a tab in their indentation.
+//! Lines with a tab in their indentation.
 //!
-//! YAML 1.1's reader refuses most of them, YAML 1.2's parser takes them. A tab is fine within quotes, block
+//! YAML 1.1's reader refuses most of them; the parser, which is for YAML 1.2, takes those that are blank or
+//! comments, and the first line. A tab is fine within quotes, block
 //! scalars and flow collections, and after an unquoted scalar if it stands further right than the
 //! collection that the scalar is in.
 
@@ -42,8 +43,7 @@ impl<'a> Tabs<'a> {
         let suspect = |(number, line): (usize, &&str)| {
             let content = line.trim_start_matches([' ', '\t']);
             let tab = line[..line.len() - content.len()].find('\t')?;
-            let idle = content.trim_end().is_empty() || content.starts_with('#');
-            idle.then_some((number, tab))
+            Some((number, tab))
         };
         let suspects: Vec<_> = lines.iter().enumerate().filter_map(suspect).collect();
         if suspects.is_empty() {

@@ -113,6 +113,9 @@ fn tabs_in_empty_lines_and_before_comments() {
         ("a:\n  b: c\n \t\nd: e", false),
         ("a:\n  b: c\n   \t\nd: e", true),
         ("a: b\t\nc:\td", true),
+        ("\ta: b", false),
+        ("a: b\n  \tc", true),
+        ("\t[a, b]", false),
     ] {
         let result = stream(text);
         assert_eq!(result.is_ok(), valid, "{text:?}: {:?}", result.err());
@@ -127,6 +130,16 @@ fn other_encodings() {
         let stream = stream(&text).unwrap();
         let root = stream.node(stream.documents()[0]);
         assert_eq!(stream.scalar(root).unwrap(), Scalar::Int(12));
+    }
+}
+
+#[test]
+fn other_line_breaks() {
+    for text in ["a: 1\u{85}b: 2", "a: 1\u{2028}b: 2", "a: 1\rb: 2", "a: 1\r\nb: 2"] {
+        let stream = stream(text).unwrap();
+        let decoder = Decoder::new(&stream);
+        let map = decoder.map(decoder.root().unwrap(), |id| decoder.string(id)).unwrap();
+        assert_eq!(map.len(), 2, "{text:?}");
     }
 }
 
