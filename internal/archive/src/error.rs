@@ -49,6 +49,30 @@ pub enum ExportError {
         #[source]
         source: io::Error,
     },
+    /// A layer that is named Zstandard by its media type and has the right digest is none.
+    #[error(
+        "layer {digest} of {image} is not what its media type says, and cannot be recoded; whoever built the image has to mend it"
+    )]
+    Recode {
+        /// The layer's blob.
+        digest: Digest,
+        /// The image on whose behalf it was read.
+        image: String,
+        /// The decoder's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no place for a layer that has to be recoded.
+    #[error("cannot keep a recoded layer of {image} in {} while it is sent", .directory.display())]
+    Scratch {
+        /// Where it was to be kept.
+        directory: PathBuf,
+        /// The image on whose behalf it was read.
+        image: String,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
     /// The receiver stopped taking bytes.
     #[error(transparent)]
     Closed(#[from] SinkClosed),
@@ -71,5 +95,13 @@ impl ExportError {
             Self::Store { source, .. } => source.is_corrupt(),
             _ => false,
         }
+    }
+
+    /// Whether a full file system of this machine is to blame: exit code 7.
+    pub fn is_no_space(&self) -> bool {
+        let full = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        };
+        matches!(self, Self::Scratch { source, .. } | Self::Write(source) if full(source))
     }
 }

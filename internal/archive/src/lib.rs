@@ -14,20 +14,25 @@
 //! (`manifest.json`): Docker's graph drivers read the second, its containerd store and Podman the first, and the
 //! layers lie in it once, compressed as the registry has them.
 //!
+//! For a receiver that does not read Zstandard, such layers are packed anew, as gzip, one after the other, each verified
+//! as a whole before it is begun; the archive then is a docker-archive only.
+//!
 //! What this crate promises:
 //!
-//! * the length is known before the first byte, and the same images give the same bytes;
+//! * the length is known before the first byte (but for recoded layers), and the same images give the same bytes;
 //! * **no blob is completed before its digest is verified**: the last piece of each is held back, and on a mismatch
 //!   the stream ends there with [`ExportError::Corrupt`], so that a receiver sees a member cut short;
 //! * a layer is never held in memory: peak use is two pieces.
 //!
-//! What it never does: write to the cache, spool to disk, open a socket, re-serialise a manifest.
+//! What it never does: change the cache, spool more to disk than one layer that is being recoded, open a socket, re-serialise a manifest.
 
 mod error;
 mod header;
 mod metadata;
 mod plan;
+mod recode;
 mod stream;
 
 pub use error::{ExportError, SinkClosed};
 pub use plan::{Export, Item, Member, Names, Source};
+pub use stream::Written;

@@ -22,6 +22,15 @@ pub(crate) fn blob_name(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
 }
 
+/// Where a layer lies in the archive: one that is recoded must not carry the digest of what it was.
+pub(crate) fn layer_name(item: &Item<'_>, layer: &Descriptor) -> String {
+    if item.recodes(layer) {
+        format!("recoded/{}.tar.gz", layer.digest.hex())
+    } else {
+        blob_name(&layer.digest)
+    }
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Index {
@@ -79,7 +88,7 @@ pub(crate) fn manifest_json(items: &[Item<'_>]) -> Bytes {
         .map(|item| Legacy {
             config: blob_name(&item.image.config_descriptor.digest),
             repo_tags: item.image.entry.reference.tagged().filter(|_| item.tag).into_iter().collect(),
-            layers: item.image.layers.iter().map(|layer| blob_name(&layer.digest)).collect(),
+            layers: item.image.layers.iter().map(|layer| layer_name(item, layer)).collect(),
         })
         .collect();
     to_json(&legacy)

@@ -1,9 +1,10 @@
 //! Which members an archive has, in which order, and how long it gets.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use bytes::Bytes;
-use palletjack_image::{Descriptor, Digest};
+use palletjack_image::{Descriptor, Digest, LayerCompression};
 use palletjack_store::{Image, Store};
 
 use crate::error::ExportError;
@@ -21,12 +22,21 @@ pub struct Item<'a> {
     /// Layers (by the digest of their blob) that the receiver has already and that are left out. They stay in every
     /// manifest.
     pub omit: HashSet<Digest>,
+    /// Whether layers that are compressed with Zstandard travel as gzip, for a receiver that does not read the former
+    /// (Docker before version 23). An archive with such a layer is a docker-archive and nothing else, because the
+    /// image's manifest names the layer as it was.
+    pub gzip_only: bool,
 }
 
 impl<'a> Item<'a> {
     /// The whole image, under all its names.
     pub fn whole(image: &'a Image) -> Self {
-        Self { image, tag: true, omit: HashSet::new() }
+        Self { image, tag: true, omit: HashSet::new(), gzip_only: false }
+    }
+
+    /// Whether this layer of the image has another packing in the archive than in the cache.
+    pub(crate) fn recodes(&self, layer: &Descriptor) -> bool {
+        self.gzip_only && LayerCompression::of(&layer.media_type) == Some(LayerCompression::Zstd)
     }
 }
 
@@ -42,14 +52,14 @@ pub enum Names {
 }
 
 /// Where a member's bytes come from.
-///
-/// Layers that are recoded on the way (for an engine that does not read Zstandard) will be one more case here.
 #[derive(Debug, Clone)]
 pub enum Source {
     /// Bytes made or verified while planning.
     Bytes(Bytes),
     /// A layer in the cache, read and hashed while it is sent.
     Blob(Descriptor),
+    /// A layer in the cache that is packed anew, as gzip, before it is sent.
+    Recode(Descriptor),
     /// A layer that is not sent, because the receiver has it.
     Omit(Descriptor),
 }
@@ -70,7 +80,7 @@ impl Member {
     fn size(&self) -> u64 {
         match &self.source {
             Source::Bytes(bytes) => bytes.len() as u64,
-            Source::Blob(layer) => layer.size,
+            Source::Blob(layer) | Source::Recode(layer) => layer.size,
             Source::Omit(_) => 0,
         }
     }
@@ -81,6 +91,7 @@ impl Member {
 pub struct Export {
     pub(crate) store: Store,
     pub(crate) members: Vec<Member>,
+    pub(crate) scratch: PathBuf,
     length: u64,
     layer_bytes: u64,
     omitted_bytes: u64,
@@ -95,14 +106,17 @@ impl Export {
             source: Source::Bytes(bytes),
             image: String::new(),
         };
-        let mut members = vec![
-            own("oci-layout", Bytes::from_static(metadata::OCI_LAYOUT)),
-            own("index.json", metadata::index_json(items, names)),
-            own("manifest.json", metadata::manifest_json(items)),
-        ];
+        let recodes = |item: &Item<'_>| item.image.layers.iter().any(|layer| item.recodes(layer));
+        let is_layout = !items.iter().any(recodes);
+        let mut members = Vec::new();
+        if is_layout {
+            members.push(own("oci-layout", Bytes::from_static(metadata::OCI_LAYOUT)));
+            members.push(own("index.json", metadata::index_json(items, names)));
+        }
+        members.push(own("manifest.json", metadata::manifest_json(items)));
         let mut seen = HashSet::new();
         for item in items {
-            small_blobs(store, item.image, &mut seen, &mut members)?;
+            small_blobs(store, item.image, is_layout, &mut seen, &mut members)?;
         }
         // A layer that one image may leave out is still sent when another needs it.
         let needed: HashSet<Digest> = items
@@ -114,13 +128,13 @@ impl Export {
         for item in items {
             for layer in &item.image.layers {
                 if seen.insert(layer.digest) {
-                    let source = if needed.contains(&layer.digest) {
-                        Source::Blob(layer.clone())
-                    } else {
-                        Source::Omit(layer.clone())
+                    let source = match (needed.contains(&layer.digest), item.recodes(layer)) {
+                        (false, _) => Source::Omit(layer.clone()),
+                        (true, false) => Source::Blob(layer.clone()),
+                        (true, true) => Source::Recode(layer.clone()),
                     };
                     let image = item.image.entry.reference.familiar();
-                    members.push(Member { name: metadata::blob_name(&layer.digest), source, image });
+                    members.push(Member { name: metadata::layer_name(item, layer), source, image });
                 }
             }
         }
@@ -136,7 +150,7 @@ impl Export {
                     omitted_bytes = omitted_bytes.checked_add(layer.size).ok_or_else(too_large)?;
                     continue;
                 }
-                Source::Blob(layer) => {
+                Source::Blob(layer) | Source::Recode(layer) => {
                     layer_bytes = layer_bytes.checked_add(layer.size).ok_or_else(too_large)?;
                 }
                 Source::Bytes(_) => {}
@@ -144,10 +158,20 @@ impl Export {
             let framed = header::framed(member.size()).ok_or_else(too_large)?;
             length = length.checked_add(framed).ok_or_else(too_large)?;
         }
-        Ok(Self { store, members, length, layer_bytes, omitted_bytes })
+        // On the cache's own file system there is room for a layer: it holds them all.
+        let scratch = store.root().join("state");
+        Ok(Self { store, members, scratch, length, layer_bytes, omitted_bytes })
     }
 
-    /// The exact length of the archive in bytes.
+    /// Keeps a recoded layer in this directory while it is sent, unnamed, instead of in the cache's `state`.
+    #[must_use]
+    pub fn with_scratch(mut self, directory: PathBuf) -> Self {
+        self.scratch = directory;
+        self
+    }
+
+    /// The length of the archive in bytes. Exact, but that a layer to be recoded counts as long as it is in the cache:
+    /// how long it gets is known when it is sent ([`Written`](crate::Written)).
     pub fn length(&self) -> u64 {
         self.length
     }
@@ -168,10 +192,11 @@ impl Export {
     }
 }
 
-/// Index, manifest and config of an image, each once per archive.
+/// Index, manifest and config of an image, each once per archive; a docker-archive has only configs.
 fn small_blobs(
     store: &Store,
     image: &Image,
+    with_manifests: bool,
     seen: &mut HashSet<Digest>,
     members: &mut Vec<Member>,
 ) -> Result<(), ExportError> {
@@ -179,7 +204,8 @@ fn small_blobs(
     let index = image.index.as_ref().map(|index| (image.entry.target.digest, index.bytes()));
     let manifest = (image.entry.manifest.digest, image.manifest.bytes());
     let config = (image.config_descriptor.digest, &image.config_bytes);
-    for (digest, bytes) in index.into_iter().chain([manifest, config]) {
+    let manifests = index.into_iter().chain([manifest]).filter(|_| with_manifests);
+    for (digest, bytes) in manifests.chain([config]) {
         if !seen.insert(digest) {
             continue;
         }

@@ -8,7 +8,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 
 use bytes::Bytes;
-use palletjack_archive::{Export, ExportError, Item, Names, SinkClosed, Source};
+use palletjack_archive::{Export, ExportError, Item, Names, SinkClosed, Source, Written};
 use palletjack_image::{Descriptor, Digest, Platform, Reference, media_type};
 use palletjack_store::{Access, Image, IngestState, NewEntry, Store};
 use proptest::prelude::*;
@@ -43,14 +43,21 @@ impl Cache {
 
     /// Publishes an image of the given layers; `{digest}` in the reference becomes the digest of its index.
     fn publish(&self, reference: &str, layers: &[Vec<u8>]) -> Image {
-        let diff_ids: Vec<Digest> = layers.iter().map(|layer| Digest::of(layer)).collect();
+        let layers: Vec<_> =
+            layers.iter().map(|layer| (media_type::OCI_LAYER, layer.clone(), Digest::of(layer))).collect();
+        self.publish_packed(reference, &layers)
+    }
+
+    /// The same of layers that are packed: media type, content, diff ID.
+    fn publish_packed(&self, reference: &str, layers: &[(&str, Vec<u8>, Digest)]) -> Image {
+        let diff_ids: Vec<Digest> = layers.iter().map(|(_, _, diff_id)| *diff_id).collect();
         let config = json!({
             "architecture": "amd64", "os": "linux",
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
         });
         let config = self.put(media_type::OCI_CONFIG, config.to_string().as_bytes());
         let layers: Vec<Descriptor> =
-            layers.iter().map(|layer| self.put(media_type::OCI_LAYER, layer)).collect();
+            layers.iter().map(|(media_type, layer, _)| self.put(media_type, layer)).collect();
         let manifest = json!({
             "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "config": config, "layers": layers,
         });
@@ -96,7 +103,7 @@ fn plan(cache: &Cache, images: &[&Image]) -> Export {
 }
 
 /// The archive up to where it ended, and how it ended.
-fn collect(export: &Export) -> (Vec<u8>, Result<(), ExportError>) {
+fn collect(export: &Export) -> (Vec<u8>, Result<Written, ExportError>) {
     let mut bytes = Vec::new();
     let result = export.write(&mut |piece: Bytes| {
         bytes.extend_from_slice(&piece);
@@ -107,7 +114,8 @@ fn collect(export: &Export) -> (Vec<u8>, Result<(), ExportError>) {
 
 fn whole(export: &Export) -> Vec<u8> {
     let (bytes, result) = collect(export);
-    result.unwrap();
+    let expected = Written { bytes: export.length(), layer_bytes: export.layer_bytes() };
+    assert_eq!(result.unwrap(), expected);
     assert_eq!(bytes.len() as u64, export.length());
     bytes
 }
@@ -303,6 +311,119 @@ fn a_receiver_that_has_enough_ends_the_stream() {
     });
     assert!(matches!(result, Err(ExportError::Closed(SinkClosed))));
     assert_eq!(pieces, 4);
+}
+
+fn zstd_layer(content: &[u8]) -> (&'static str, Vec<u8>, Digest) {
+    // Two frames, as a parallel packer makes them.
+    let (first, second) = content.split_at(content.len() / 2);
+    let mut packed = zstd::encode_all(first, 3).unwrap();
+    packed.extend(zstd::encode_all(second, 3).unwrap());
+    (media_type::OCI_LAYER_ZSTD, packed, Digest::of(content))
+}
+
+fn gzip_only(image: &Image) -> Item<'_> {
+    Item { gzip_only: true, ..Item::whole(image) }
+}
+
+#[test]
+fn zstandard_travels_as_gzip_where_that_is_asked_for() {
+    let cache = Cache::new();
+    let (plain, content) = (filler(1, 700), filler(2, 1_500_000));
+    let image = cache.publish_packed(
+        "caddy:2",
+        &[(media_type::OCI_LAYER, plain.clone(), Digest::of(&plain)), zstd_layer(&content)],
+    );
+    let before = fs::read(cache.store.blob_path(&image.layers[1].digest)).unwrap();
+    let export = Export::plan(&cache.store, &[gzip_only(&image)], Names::One).unwrap();
+    let (archive, result) = collect(&export);
+    let written = result.unwrap();
+    let files = read(&archive);
+
+    let recoded = format!("recoded/{}.tar.gz", image.layers[1].digest.hex());
+    let untouched = format!("blobs/sha256/{}", image.layers[0].digest.hex());
+    let config = format!("blobs/sha256/{}", image.config_descriptor.digest.hex());
+    let mut names: Vec<&str> = files.keys().map(String::as_str).collect();
+    let mut expected = vec!["manifest.json", &recoded, &untouched, &config];
+    names.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(names, expected, "what names the layer as it was is left out");
+    assert_eq!(json_of(&files, "manifest.json")[0]["Layers"], json!([untouched, recoded]));
+    let mut unpacked = Vec::new();
+    flate2::read::MultiGzDecoder::new(&files[&recoded][..]).read_to_end(&mut unpacked).unwrap();
+    assert!(unpacked == content);
+    assert_eq!(written.bytes, archive.len() as u64);
+    assert_eq!(written.layer_bytes, 700 + files[&recoded].len() as u64);
+
+    assert_eq!(fs::read(cache.store.blob_path(&image.layers[1].digest)).unwrap(), before);
+    assert_eq!(fs::read_dir(cache.store.root().join("state/ingest")).unwrap().count(), 0);
+
+    // Left out like any other.
+    let omit = HashSet::from([image.layers[1].digest]);
+    let export = Export::plan(&cache.store, &[Item { omit, ..gzip_only(&image) }], Names::One).unwrap();
+    let files = read(&whole(&export));
+    assert!(!files.contains_key(&recoded));
+    // Asked for, and nothing to recode: the archive is what it always is.
+    let gzip = cache.publish("other:1", &[plain]);
+    let export = Export::plan(&cache.store, &[gzip_only(&gzip)], Names::One).unwrap();
+    assert_eq!(whole(&export), whole(&plan(&cache, &[&gzip])));
+}
+
+#[test]
+fn a_corrupt_layer_is_not_recoded() {
+    let cache = Cache::new();
+    let image = cache.publish_packed("caddy:2", &[zstd_layer(&filler(2, 900_000))]);
+    let bad = image.layers[0].digest;
+    let length = image.layers[0].size;
+    let export = Export::plan(&cache.store, &[gzip_only(&image)], Names::One).unwrap();
+    // In the first frame's header, in the middle, in the last checksum.
+    for at in [0, length / 2, length - 1] {
+        cache.damage(&bad, |file| {
+            let mut byte = [0];
+            file.seek(SeekFrom::Start(at)).unwrap();
+            file.read_exact(&mut byte).unwrap();
+            file.seek(SeekFrom::Start(at)).unwrap();
+            file.write_all(&[byte[0] ^ 0x10]).unwrap();
+        });
+        let (bytes, result) = collect(&export);
+        let error = result.unwrap_err();
+        assert!(matches!(&error, ExportError::Corrupt { digest, .. } if *digest == bad), "{error:?}");
+        assert!(!read_names(&bytes).iter().any(|name| name.starts_with("recoded/")), "it was begun");
+    }
+}
+
+/// The members of an archive that may end early.
+fn read_names(archive: &[u8]) -> Vec<String> {
+    let mut reader = tar::Archive::new(archive);
+    let entries = reader.entries().unwrap().map_while(Result::ok);
+    entries.map(|entry| entry.path().unwrap().to_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn what_only_calls_itself_zstandard_is_named() {
+    let cache = Cache::new();
+    let content = filler(3, 5000);
+    let diff_id = Digest::of(&content);
+    let image = cache.publish_packed("caddy:2", &[(media_type::OCI_LAYER_ZSTD, content, diff_id)]);
+    let export = Export::plan(&cache.store, &[gzip_only(&image)], Names::One).unwrap();
+    let error = collect(&export).1.unwrap_err();
+    assert!(matches!(error, ExportError::Recode { .. }), "{error:?}");
+    assert!(!error.is_corrupt());
+    let nowhere = export.with_scratch("/proc/no/such/place".into());
+    assert!(matches!(collect(&nowhere).1.unwrap_err(), ExportError::Scratch { .. }));
+}
+
+#[test]
+fn a_receiver_that_went_away_ends_the_recoding() {
+    let cache = Cache::new();
+    let image = cache.publish_packed("caddy:2", &[zstd_layer(&filler(2, 3 << 20))]);
+    let export = Export::plan(&cache.store, &[gzip_only(&image)], Names::One).unwrap();
+    let mut questions = 0;
+    let result = export.write(&mut |piece| {
+        questions += usize::from(piece.is_empty());
+        if questions == 3 { Err(SinkClosed) } else { Ok(()) }
+    });
+    assert!(matches!(result, Err(ExportError::Closed(SinkClosed))));
+    assert_eq!(questions, 3);
 }
 
 proptest! {

@@ -107,7 +107,7 @@ impl Engine {
         };
         self.readable(image)?;
 
-        let item = Item { image, tag: job.tag, omit };
+        let item = Item { image, tag: job.tag, omit, gzip_only: false };
         let export = Export::plan(store, &[item], self.names())
             .map_err(|source| LoadError::Export { image: name(), source: Box::new(source) })?;
         let (bytes, layer_bytes) = (export.length(), export.layer_bytes());
