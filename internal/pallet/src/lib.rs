@@ -10,7 +10,7 @@
 //!
 //! **Owns** the reading of Forklift's files (pallets, repositories, packages, deployments, version locks,
 //! import groups, bundles, stage stores) and of Compose files, with a YAML front end of its own: see
-//! [`compose`] and the private `yaml`. All files come through a [`Tree`], which is a directory or a pallet's
+//! [`compose`] and the private `yaml`. All files come through a `Tree`, which is a directory or a pallet's
 //! directory above what it imports.
 //!
 //! **Promises** Forklift's own answer: [`resolve`] gives the strings that `forklift plt ls-img` prints, byte
@@ -51,6 +51,5 @@ pub use requirement::{Download, DownloadKind, DownloadOrigin, Origin, Requiremen
 pub use resolve::{Options, Resolved, ResolvedDeployment, Resolver, resolve, resolve_downloads};
 pub use source::Source;
 pub use stages::StageStore;
-pub use tree::Tree;
 pub use workspace::Workspace;
 pub use yaml::Error as YamlError;

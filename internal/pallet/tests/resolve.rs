@@ -340,3 +340,12 @@ fn compatibility_is_an_error_below_the_minimum_and_a_warning_above() {
     assert!(check("v0.7.0").is_ok());
     assert!(chain(&check("v0.6.0").unwrap_err()).contains("more than the v0.6.0"));
 }
+
+#[test]
+fn answers_can_go_to_another_thread() {
+    fn sendable<T: Send + 'static>() {}
+    sendable::<Source>();
+    sendable::<palletjack_pallet::Resolved>();
+    sendable::<Error>();
+    sendable::<StageStore>();
+}

@@ -69,7 +69,7 @@ fn service(service: &Value, path: &Path<'_>) -> Result<(), Fault> {
         (&["command"], command),
         (&["entrypoint"], command),
         (&["environment"], variables),
-        (&["build", "args"], variables),
+        (&["build", "args"], arguments),
         (&["extra_hosts"], hosts),
         (&["build", "extra_hosts"], hosts),
         (&["attach"], boolean),
@@ -216,6 +216,13 @@ fn variables(value: &Value) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// As variables, but a name without a value is left out before anybody looks at it.
+fn arguments(value: &Value) -> Result<(), String> {
+    let list = value.as_list().unwrap_or_default();
+    let given = list.iter().filter(|v| v.as_text().is_some_and(|t| t.contains('='))).cloned();
+    variables(&Value::new(value.at, Data::List(given.collect())))
 }
 
 fn hosts(value: &Value) -> Result<(), String> {

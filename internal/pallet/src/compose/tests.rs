@@ -52,6 +52,7 @@ fn files_and_documents_merge_in_order() {
         (&["services: {a: {image: x, build: ctx}}", "services: {a: {build: {target: t}}}"], "a=x"),
         (&["version: '3'\nservices: {a: {image: x}}"], "a=x"),
         (&["volumes: {a: }"], ""),
+        (&["services: {a: {image: x, build: {args: ['A ']}}}"], "a=x"),
         (&["name: q\nx-any: [1, {a: ~}]"], ""),
     ] {
         assert_eq!(images(files), want, "{files:?}");
@@ -94,6 +95,7 @@ fn faults_name_file_line_and_place() {
         (&["- a"], "must be a map, found a list"),
         (&["---\n"], "must be a map, found nothing"),
         (&[""], "the Compose files are empty"),
+        (&["services: {a: {image: x, build: {args: ['A =1']}}}"], "\"A \" ends with a space"),
         (&["services: {a: {extends: a}}"], "extend each other in a circle"),
         (&["services: {a: {image: x, env_file: none.env}}"], "\"none.env\" is not there"),
         (&["services: {a: {image: x, command: \"a 'b\"}}"], "can't be split into words"),

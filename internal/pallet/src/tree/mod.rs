@@ -42,7 +42,7 @@ pub(crate) struct Status {
 
 /// A view on files below some root.
 #[derive(Clone)]
-pub struct Tree {
+pub(crate) struct Tree {
     base: Base,
     /// Clean path of this view's root below the base; `.` for the base itself.
     at: String,
@@ -56,7 +56,7 @@ enum Base {
 
 impl Tree {
     /// The files below a directory of this machine.
-    pub fn directory(root: impl Into<PathBuf>) -> Self {
+    pub(crate) fn directory(root: impl Into<PathBuf>) -> Self {
         Self { base: Base::Dir(Arc::new(Dir::new(root.into()))), at: ".".into() }
     }
 
