@@ -23,6 +23,7 @@
 pub mod engine;
 mod http;
 pub mod image;
+pub mod powercut;
 pub mod real;
 pub mod registry;
 mod run;

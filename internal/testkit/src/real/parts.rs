@@ -15,6 +15,8 @@ use crate::run::Ran;
 pub enum Part {
     /// The user is root: mounts, daemons.
     Root,
+    /// File systems in files: root, loop devices, `mkfs.ext4`.
+    LoopMounts,
     /// Debian's `docker-registry`.
     DockerRegistry,
     /// Docker 20.10 of Debian 12, with the overlay2 graph driver.
@@ -81,6 +83,15 @@ pub fn require(part: Part) -> Result<(), Missing> {
     };
     match part {
         Part::Root => root(),
+        Part::LoopMounts => {
+            root()?;
+            package("mkfs.ext4", "e2fsprogs")?;
+            if Path::new("/dev/loop-control").exists() {
+                Ok(())
+            } else {
+                Err(missing("no loop devices here: /dev/loop-control does not exist".to_owned()))
+            }
+        }
         Part::DockerRegistry => package("docker-registry", "docker-registry"),
         Part::Docker20 => {
             root()?;
