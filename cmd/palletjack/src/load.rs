@@ -96,8 +96,23 @@ pub(crate) async fn load(context: &Context, wishes: Vec<ImageWish>) -> Result<()
     }
     let wanted_by =
         entries.iter().map(|(entry, wish)| (entry.reference.clone(), wish.wanted_by.clone())).collect();
-    let entries = entries.into_iter().map(|(entry, _)| entry).collect();
+    let mut entries: Vec<Entry> = entries.into_iter().map(|(entry, _)| entry).collect();
+    last_has_the_tag(&mut entries);
     load_entries(context, &store, &engine, entries, Wanted { by: wanted_by, missing }).await
+}
+
+/// Of images that share a tag, the last one gets it in the engine: wishes are ordered so, and what the cache says of
+/// the tag may come from another pallet or bundle.
+fn last_has_the_tag(entries: &mut [Entry]) {
+    let tags: Vec<Option<String>> = entries.iter().map(|entry| entry.reference.tagged()).collect();
+    for (at, entry) in entries.iter_mut().enumerate() {
+        let is_shared_with = |from: &[Option<String>]| tags[at].is_some() && from.contains(&tags[at]);
+        if is_shared_with(&tags[at + 1..]) {
+            entry.owns_tag = false;
+        } else if is_shared_with(&tags[..at]) {
+            entry.owns_tag = true;
+        }
+    }
 }
 
 /// Who wants what is loaded, and what is wanted and not in the cache.
@@ -305,5 +320,40 @@ impl From<LoadError> for CommandError {
             ),
             _ => error,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use palletjack_image::{Descriptor, Digest};
+
+    use super::*;
+
+    fn entry(reference: &str, owns_tag: bool) -> Entry {
+        let descriptor = Descriptor::new("", Digest::of(reference.as_bytes()), 1);
+        Entry {
+            reference: reference.parse().unwrap(),
+            requested: reference.to_owned(),
+            platform: "linux/amd64".parse().unwrap(),
+            target: descriptor.clone(),
+            manifest: descriptor,
+            fetched: std::time::UNIX_EPOCH,
+            upstream: String::new(),
+            pinned: false,
+            owns_tag,
+        }
+    }
+
+    #[test]
+    fn of_several_pins_the_last_one_has_the_tag() {
+        let pin = |content: &str| format!("caddy:2@{}", Digest::of(content.as_bytes()));
+        let mut entries = [
+            entry(&pin("current"), true),
+            entry("alpine:3", true),
+            entry(&pin("next"), false),
+            entry("busybox:1", false),
+        ];
+        last_has_the_tag(&mut entries);
+        assert_eq!(entries.map(|entry| entry.owns_tag), [false, true, true, false]);
     }
 }

@@ -1,6 +1,6 @@
 //! Which images a command is about: read from a pallet, from staged bundles, or from the command line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use palletjack_image::Reference;
@@ -34,6 +34,9 @@ pub(crate) struct Requirements {
     pub(crate) listed: Vec<Requirement>,
     /// What services mount or run before they start: needed on the device, not listed by Forklift.
     pub(crate) extra: Vec<Requirement>,
+    /// The images of the bundle that the next apply uses, where several bundles are looked at: a tag that bundles pin to
+    /// different digests is to mean theirs.
+    preferred: BTreeSet<String>,
 }
 
 /// An image to fetch or load: one normalised reference, however often and however it was written.
@@ -85,13 +88,14 @@ impl Requirements {
                 store.directory().display()
             ));
         }
+        let applied = store.applicable();
         let mut all = Self::default();
         for index in indices {
             let bundle = Source::bundle(&store.bundle_directory(index))
                 .map_err(CommandError::from)
                 .and_then(|source| Self::of_source(context, &source, include_disabled, check))
                 .map_err(|error| error.context(format!("bundle {index} of the stage store")))?;
-            all.add(bundle);
+            all.add(bundle, applied == Some(index));
         }
         Ok(all)
     }
@@ -108,15 +112,20 @@ impl Requirements {
             }
         }
         let resolved = resolve(source, Options { include_disabled })?;
-        Ok(Self { listed: resolved.requirements, extra: resolved.extra })
+        Ok(Self { listed: resolved.requirements, extra: resolved.extra, ..Self::default() })
     }
 
-    fn add(&mut self, other: Self) {
+    fn add(&mut self, other: Self, preferred: bool) {
+        if preferred {
+            let images = other.listed.iter().chain(&other.extra).map(|requirement| requirement.image.clone());
+            self.preferred.extend(images);
+        }
         self.listed = united(std::mem::take(&mut self.listed), other.listed);
         self.extra = united(std::mem::take(&mut self.extra), other.extra);
     }
 
-    /// The images to fetch or load.
+    /// The images to fetch or load, those last that are to have a tag which several pin: a tag belongs to the image
+    /// that is published last.
     ///
     /// # Errors
     /// One for all strings that are no references, or have neither a tag nor a digest: Forklift cannot pull them
@@ -160,7 +169,13 @@ impl Requirements {
             }
         }
         match &faults[..] {
-            [] => Ok(wishes.into_values().collect()),
+            [] => {
+                let mut wishes: Vec<ImageWish> = wishes.into_values().collect();
+                let is_preferred =
+                    |wish: &ImageWish| wish.requested.iter().any(|r| self.preferred.contains(r));
+                wishes.sort_by_key(is_preferred);
+                Ok(wishes)
+            }
             faults => Err(CommandError::new(Exit::Failed, anyhow::anyhow!(faults.join("\n  and: ")))),
         }
     }
