@@ -8,6 +8,7 @@
 //!   <cache>/state/
 //!       ingest/sha256-<hex>    ◄── Ingest     a partial download, locked by its writer
 //!       lock, sweep, index.lock               never deleted
+//!       unsettled/<engine>-….json  ◄── Ledger, Record    loads into engines that are not durable yet
 //!       format.json
 //! ```
 //!
@@ -40,6 +41,7 @@ mod layout;
 mod lease;
 mod publish;
 mod sweep;
+mod unsettled;
 
 pub use check::{CheckReport, Depth, Problem, ProblemKind};
 pub use error::StoreError;
@@ -50,3 +52,4 @@ pub use layout::{Access, Store};
 pub use lease::Lease;
 pub use publish::NewEntry;
 pub use sweep::Swept;
+pub use unsettled::{EngineMark, Ledger, Leftovers, Place, Record, UnsettledImage};
