@@ -223,6 +223,12 @@ pub(crate) enum DevCommand {
     /// The pallet in or above the directory
     #[command(visible_alias = "pallet")]
     Plt {
+        /// Use the pallets found in this directory in place of required ones
+        #[arg(long = "plt", aliases = ["plts", "pallet", "pallets"], value_name = "DIR")]
+        pallets: Vec<PathBuf>,
+        /// Use the package repositories (and pallets) found in this directory in place of required ones
+        #[arg(long = "repo", aliases = ["repos", "repository", "repositories"], value_name = "DIR")]
+        repositories: Vec<PathBuf>,
         #[command(subcommand)]
         verb: PalletVerb,
     },

@@ -16,8 +16,8 @@ use crate::error::{CommandError, Exit};
 pub(crate) enum PalletAt<'a> {
     /// The workspace's own.
     Workspace,
-    /// The one in or above a directory.
-    Above(&'a Path),
+    /// The one in or above a directory, with what stands in for its requirements.
+    Above(&'a Path, &'a Overrides),
 }
 
 /// Whether Forklift versions are compared: `ls-*` never does, commands that fetch or load do.
@@ -60,12 +60,12 @@ impl Requirements {
         let workspace = context.workspace()?;
         let source = match at {
             PalletAt::Workspace => Source::workspace_pallet(&workspace),
-            PalletAt::Above(directory) => Source::dev_pallet(directory, &workspace, &Overrides::default()),
+            PalletAt::Above(directory, overrides) => Source::dev_pallet(directory, &workspace, overrides),
         };
         let source = source.map_err(|error| match at {
             PalletAt::Workspace => CommandError::from(error)
                 .hint("`palletjack dev --cwd DIR plt …` is for a pallet elsewhere, --workspace DIR for another workspace"),
-            PalletAt::Above(_) => error.into(),
+            PalletAt::Above(..) => error.into(),
         })?;
         Self::of_source(context, &source, include_disabled, check)
     }
@@ -106,8 +106,10 @@ impl Requirements {
         include_disabled: bool,
         check: VersionCheck,
     ) -> Result<Self, CommandError> {
-        if check == VersionCheck::Yes && !context.ignores_tool_version() {
-            for newer in compat::check(source, FORKLIFT_VERSION)? {
+        if check == VersionCheck::Yes {
+            let newer = compat::check(source, FORKLIFT_VERSION)?;
+            // As in Forklift, what is older than its minimum stays an error all the same.
+            for newer in newer.iter().filter(|_| !context.ignores_tool_version()) {
                 context.printer.warning(&newer.to_string());
             }
         }

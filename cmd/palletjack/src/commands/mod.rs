@@ -4,6 +4,8 @@ mod cache;
 mod pallet;
 mod stage;
 
+use palletjack_pallet::Overrides;
+
 use crate::cli::{CacheVerb, Command, DevCommand, PalletVerb, StageVerb};
 use crate::context::Context;
 use crate::error::CommandError;
@@ -12,8 +14,9 @@ use crate::requirements::PalletAt;
 pub(crate) async fn run(context: &Context, command: &Command) -> Result<(), CommandError> {
     match command {
         Command::Plt { verb } => pallet(context, PalletAt::Workspace, verb).await,
-        Command::Dev { cwd, command: DevCommand::Plt { verb } } => {
-            pallet(context, PalletAt::Above(cwd), verb).await
+        Command::Dev { cwd, command: DevCommand::Plt { pallets, repositories, verb } } => {
+            let overrides = Overrides { pallets: pallets.clone(), repositories: repositories.clone() };
+            pallet(context, PalletAt::Above(cwd, &overrides), verb).await
         }
         Command::Stage { verb } => match verb {
             StageVerb::LsImg(selection) => stage::ls_img(context, selection),
