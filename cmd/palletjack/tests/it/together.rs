@@ -1,1 +1,122 @@
-//! To come.
+//! Several processes on one cache at the same time.
+
+use std::process::Child;
+
+use palletjack_testkit::registry::{Fault, Gate, Registry, When};
+
+use crate::machine::{Machine, own_layer, pins, show, small_set};
+
+fn finish(child: Child) {
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", show(&output));
+}
+
+#[test]
+fn processes_that_fetch_the_same_fetch_each_blob_once() {
+    for processes in [2, 8] {
+        let (machine, registry) = (Machine::new(), Registry::start().unwrap());
+        machine.pallet_in(&registry, small_set());
+        // All of them stand before the first manifest at the same moment.
+        let gate = Gate::new();
+        registry.fault(When::manifest(small_set().images[0].top.digest), Fault::Stall(gate.clone()));
+        let children: Vec<Child> =
+            (0..processes).map(|_| machine.command("plt cache-img").spawn().unwrap()).collect();
+        gate.wait_for(processes);
+        gate.open();
+        children.into_iter().for_each(finish);
+        for layer in small_set().layers("linux/amd64").values() {
+            let count = registry.count("GET", &format!("/blobs/{}", layer.digest));
+            assert_eq!(count, 1, "{processes} processes fetched {} {count} times", layer.digest);
+        }
+        machine.assert_verified(4);
+    }
+}
+
+#[test]
+fn a_layer_that_another_process_has_begun_is_waited_for() {
+    let (machine, registry) = (Machine::new(), Registry::start().unwrap());
+    let pins = machine.pallet_in(&registry, small_set());
+    let layer = own_layer(small_set(), 0);
+    let gate = Gate::new();
+    let fault = Fault::StallAfter { after: layer.size / 2, gate: gate.clone() };
+    registry.fault(When::blob(&layer.digest), fault);
+    let first = machine.command(&format!("cache add-img {}", pins[0])).spawn().unwrap();
+    gate.wait_for(1);
+    // The second process gets everything but that layer; then the first may go on.
+    let last = Gate::new();
+    registry.fault(When::blob(&own_layer(small_set(), 3).digest), Fault::Stall(last.clone()));
+    let second = machine.command("plt cache-img").spawn().unwrap();
+    last.wait_for(1);
+    last.open();
+    gate.open();
+    finish(first);
+    finish(second);
+    assert_eq!(registry.count("GET", &format!("/blobs/{}", layer.digest)), 1);
+    machine.assert_verified(4);
+}
+
+#[test]
+fn a_process_that_is_killed_keeps_nobody_waiting() {
+    let (machine, registry) = (Machine::new(), Registry::start().unwrap());
+    let pins = machine.pallet_in(&registry, small_set());
+    let layer = own_layer(small_set(), 0);
+    let gate = Gate::new();
+    registry.fault(
+        When::blob(&layer.digest).first(1),
+        Fault::StallAfter { after: layer.size / 2, gate: gate.clone() },
+    );
+    let mut first = machine.command(&format!("cache add-img {}", pins[0])).spawn().unwrap();
+    gate.wait_for(1);
+    let last = Gate::new();
+    registry.fault(When::blob(&own_layer(small_set(), 3).digest), Fault::Stall(last.clone()));
+    let second = machine.command("plt cache-img").spawn().unwrap();
+    last.wait_for(1);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    last.open();
+    finish(second);
+    machine.assert_verified(4);
+}
+
+#[test]
+fn removing_while_another_fetches_disturbs_nobody() {
+    let (machine, registry) = (Machine::new(), Registry::start().unwrap());
+    let pins = machine.pallet_in(&registry, small_set());
+    machine.run(&format!("cache add-img {}", pins[1])).assert_success();
+    let gate = Gate::new();
+    registry.fault(When::blob(&own_layer(small_set(), 0).digest), Fault::Stall(gate.clone()));
+    let fetching = machine.command(&format!("cache add-img {} {}", pins[0], pins[2])).spawn().unwrap();
+    gate.wait_for(1);
+    let ran = machine.run(&format!("cache del-img {}", pins[1]));
+    ran.assert_success();
+    assert!(ran.stderr.contains("removed") && ran.stderr.contains("another process uses the cache"), "{ran}");
+    let ran = machine.run("cache verify --discard");
+    assert!(ran.success() || ran.code == Some(3), "{ran}");
+    gate.open();
+    finish(fetching);
+    machine.assert_verified(2);
+    // What was not freed then is freed by the next removal.
+    assert!(machine.blob(&own_layer(small_set(), 1).digest).is_file());
+    machine.run(&format!("cache del-img {}", pins[2])).assert_success();
+    assert!(!machine.blob(&own_layer(small_set(), 1).digest).exists());
+    machine.assert_verified(1);
+}
+
+#[test]
+fn two_platforms_can_be_fetched_at_once() {
+    let (machine, registry) = (Machine::new(), Registry::start().unwrap());
+    registry.publish_all(small_set());
+    let pin = &pins(&registry, small_set())[0];
+    let gate = Gate::new();
+    registry.fault(When::manifest(small_set().images[0].top.digest), Fault::Stall(gate.clone()));
+    let children: Vec<Child> = ["linux/amd64", "linux/arm64", "linux/arm/v7"]
+        .iter()
+        .map(|platform| {
+            machine.command(&format!("cache add-img --platform {platform} {pin}")).spawn().unwrap()
+        })
+        .collect();
+    gate.wait_for(3);
+    gate.open();
+    children.into_iter().for_each(finish);
+    machine.assert_verified(3);
+}
