@@ -84,48 +84,67 @@ impl Store {
             None => main_platform.clone(),
         };
         let owner = Owner::of(&root)?;
-        let inner = Inner { root, access, owner, main_platform, manifests: Mutex::default() };
-        let store = Self { inner: Arc::new(inner) };
-        if access == Access::Write {
-            store.create(format.is_none())?;
+        let store = Self::at(root, access, owner, main_platform);
+        match access {
+            Access::Write => store.create(),
+            Access::Read => Ok(store),
         }
-        Ok(store)
     }
 
-    fn create(&self, new: bool) -> Result<(), StoreError> {
+    fn at(root: PathBuf, access: Access, owner: Owner, main_platform: Platform) -> Self {
+        Self { inner: Arc::new(Inner { root, access, owner, main_platform, manifests: Mutex::default() }) }
+    }
+
+    /// Creates what is missing, and completes what a crash has left undone.
+    fn create(self) -> Result<Self, StoreError> {
         let owner = self.inner.owner;
         owner.create_dir(&self.blobs())?;
         owner.create_dir(&self.ingest_dir())?;
+        // Another process may be creating the same cache, or publishing its first image: the first one decides what
+        // the main platform is, and nothing of its making is overwritten.
+        let _lock = self.lock_index()?;
+        let store = match read_format(self.root())? {
+            Some(format) => {
+                check_format(self.root(), &format, Access::Write)?;
+                Self::at(self.root().to_owned(), Access::Write, owner, format.main_platform)
+            }
+            None => {
+                self.write_format()?;
+                self
+            }
+        };
         for (path, content) in [
-            (self.root().join("CACHEDIR.TAG"), CACHEDIR_TAG),
-            (self.archives().join("oci-layout"), OCI_LAYOUT),
-            (self.archives().join("manifest.json"), b"[]\n"),
+            (store.root().join("CACHEDIR.TAG"), CACHEDIR_TAG),
+            (store.archives().join("oci-layout"), OCI_LAYOUT),
+            (store.index_json(), EMPTY_INDEX),
         ] {
             if !path.exists() {
                 durable::replace(&path, content, 0o644, owner)?;
             }
         }
-        if !self.index_json().exists() {
-            // Another process may be publishing the first image right now.
-            let _lock = self.lock_index()?;
-            if !self.index_json().exists() {
-                durable::replace(&self.index_json(), EMPTY_INDEX, 0o644, owner)?;
+        // It is written after `index.json`, so a crash can leave an old one. A damaged index is for its readers to tell.
+        if let Ok(entries) = store.read_index() {
+            let path = store.archives().join("manifest.json");
+            let text = store.docker_manifest(&entries)?;
+            if fs::read(&path).ok().as_deref() != Some(&*text) {
+                durable::replace(&path, &text, 0o644, owner)?;
             }
         }
-        if new {
-            let format = Format {
-                version: FORMAT_VERSION,
-                main_platform: self.inner.main_platform.clone(),
-                compatible: Vec::new(),
-                read_only_compatible: Vec::new(),
-                incompatible: Vec::new(),
-            };
-            let path = format_json(self.root());
-            let text = serde_json::to_vec_pretty(&format)
-                .map_err(|source| StoreError::Damaged { path: path.clone(), source })?;
-            durable::replace(&path, &text, 0o644, owner)?;
-        }
-        Ok(())
+        Ok(store)
+    }
+
+    fn write_format(&self) -> Result<(), StoreError> {
+        let format = Format {
+            version: FORMAT_VERSION,
+            main_platform: self.inner.main_platform.clone(),
+            compatible: Vec::new(),
+            read_only_compatible: Vec::new(),
+            incompatible: Vec::new(),
+        };
+        let path = format_json(self.root());
+        let text = serde_json::to_vec_pretty(&format)
+            .map_err(|source| StoreError::Damaged { path: path.clone(), source })?;
+        durable::replace(&path, &text, 0o644, self.inner.owner)
     }
 
     /// The cache directory.
