@@ -27,6 +27,7 @@
 //! What it never does: change the cache, spool more to disk than one layer that is being recoded, open a socket, re-serialise a manifest.
 
 mod error;
+mod flatten;
 mod header;
 mod metadata;
 mod plan;
@@ -34,5 +35,8 @@ mod recode;
 mod stream;
 
 pub use error::{ExportError, SinkClosed};
+pub use flatten::{
+    FlattenError, Kind, Member as TarMember, MemberKind, Node, TarError, Tarball, Tree, flatten,
+};
 pub use plan::{Export, Item, Member, Names, Source};
 pub use stream::Written;

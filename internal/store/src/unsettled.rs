@@ -220,7 +220,9 @@ impl Ledger {
             paths.sort();
             for path in paths {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                if !name.starts_with(TEMPORARY) && name.ends_with(".json") {
+                if !name.starts_with(TEMPORARY)
+                    && path.extension().is_some_and(|extension| extension == "json")
+                {
                     found.take_up(path, &name, engine);
                 }
             }
