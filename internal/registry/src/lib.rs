@@ -46,7 +46,7 @@ mod pull;
 mod quote;
 mod remote;
 mod retry;
-mod serve;
+pub mod serve;
 mod tags;
 mod tls;
 
