@@ -3,7 +3,6 @@
 mod fetch;
 mod load;
 
-use std::io::{IsTerminal, stderr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,7 +23,8 @@ pub(crate) fn shows_bars(context: &Context) -> bool {
     !context.globals.quiet
         && context.globals.verbose == 0
         && context.globals.progress == ProgressMode::Auto
-        && stderr().is_terminal()
+        // Standard error is a terminal, and one that can move its cursor: `TERM=dumb` gets lines.
+        && !context.printer.bars().is_hidden()
 }
 
 /// A panic elsewhere does not matter to what is only shown.

@@ -6,7 +6,7 @@ use palletjack_image::Digest;
 use palletjack_testkit::image::ImageSet;
 use palletjack_testkit::registry::{Fault, Gate, Registry, When};
 
-use crate::machine::{Machine, own_layer, pins, show, small_set};
+use crate::machine::{Machine, PROGRAM, own_layer, pins, show, small_set};
 use crate::main_job::{gzip, states};
 
 /// A registry with the small images, and a machine whose pallet needs them.
@@ -294,7 +294,7 @@ fn a_tag_that_moved_is_followed_when_the_image_is_removed_first() {
 
 #[test]
 fn offline_nothing_is_asked_and_what_is_missing_is_named() {
-    let (machine, registry) = scene();
+    let (mut machine, registry) = scene();
     let ran = machine.run("plt cache-img --offline");
     ran.assert_code(3);
     machine.run(&format!("cache add-img {}", pins(&registry, small_set())[0])).assert_success();
@@ -305,7 +305,9 @@ fn offline_nothing_is_asked_and_what_is_missing_is_named() {
     assert!(ran.stderr.contains("acme/two:2") && ran.stderr.contains("app-1"), "{ran}");
     assert!(!ran.stderr.contains("app-0"), "{ran}");
     assert!(registry.requests().is_empty());
-    registry.clear_faults();
+    machine.set("PALLETJACK_OFFLINE", "1");
+    machine.run("plt cache-img").assert_code(3);
+    machine.set("PALLETJACK_OFFLINE", "0");
     machine.run("plt cache-img").assert_success();
     registry.clear_requests();
     machine.run("plt cache-img --offline").assert_success();
@@ -355,6 +357,26 @@ fn mirrors_are_tried_in_order_and_then_the_registry() {
     assert!(full.count("GET", "/acme/one/blobs/") > 0);
     assert_eq!(origin.count("GET", "/acme/one/"), 0, "a mirror had it");
     assert!(origin.count("GET", "/acme/three/blobs/") > 0, "no mirror had it");
+}
+
+#[test]
+fn progress_is_bars_on_a_terminal() {
+    let (mut machine, _registry) = scene();
+    // `script` gives the program a terminal and copies what it draws there to its own output.
+    let run = |machine: &Machine, words: &str| {
+        let ran = machine.run_other("/usr/bin/script", &["-qec", &format!("{PROGRAM} {words}"), "/dev/null"]);
+        ran.assert_success();
+        ran.stdout
+    };
+    machine.set("TERM", "xterm");
+    let drawn = run(&machine, "plt cache-img");
+    assert!(drawn.contains("/4 images") && drawn.contains('\u{1b}'), "{drawn:?}");
+    assert!(!drawn.contains(": fetched"), "bars or lines, not both: {drawn:?}");
+    let lines = run(&machine, "plt cache-img --progress plain");
+    assert!(!lines.contains("/4 images") && lines.contains(": in the cache"), "{lines:?}");
+    machine.set("TERM", "dumb");
+    let lines = run(&machine, "plt cache-img");
+    assert!(!lines.contains('\u{1b}') && lines.contains(": in the cache"), "{lines:?}");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //!   resolve, versions         lists of pallets, bundles and stage stores; which Forklift versions are fine
 //!   main_job, engines, tools  registry -> cache -> engine with real parts; skopeo and `docker load` on the cache itself
 //!   fetch, credentials        what registries do wrong, and how logins are found
+//!   load, memory              what engines do wrong; large images in little memory
 //!   bad_input, homes, see     clear errors; where the cache is; listing, deleting, verifying
 //!   crash, together           killed and interrupted runs; several at once
 //!   help                      the help texts and the README
@@ -24,7 +25,9 @@ mod engines;
 mod fetch;
 mod help;
 mod homes;
+mod load;
 mod main_job;
+mod memory;
 mod resolve;
 mod see;
 mod together;
