@@ -36,7 +36,8 @@ mod stream;
 
 pub use error::{ExportError, SinkClosed};
 pub use flatten::{
-    FlattenError, Kind, Member as TarMember, MemberKind, Node, TarError, Tarball, Tree, flatten,
+    Comparison, Difference, FlattenError, Kind, Member as TarMember, MemberKind, Node, TarError, Tarball,
+    Tree, What, flatten,
 };
 pub use plan::{Export, Item, Member, Names, Source};
 pub use stream::Written;

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 
-use palletjack_archive::{FlattenError, Kind, TarError, Tree, flatten};
+use palletjack_archive::{FlattenError, Kind, TarError, Tarball, Tree, flatten};
 use palletjack_image::{Descriptor, Digest, Manifest, ManifestKind, Platform};
 use palletjack_store::{Access, Image, NewEntry, Store};
 use palletjack_testkit::image::{Compression, ImageBuilder, Layer, LayerBuilder};
@@ -209,6 +209,79 @@ fn what_is_no_layer_is_said_by_name() {
     let error = flatten(&cache.store, &cache.publish(vec![not_a_tar])).unwrap_err();
     assert!(!error.is_corrupt());
     assert!(matches!(error, FlattenError::Layer { source: TarError::Malformed(_), .. }), "{error:?}");
+}
+
+/// What an engine would export, as a tar.
+fn export(build: impl FnOnce(LayerBuilder) -> LayerBuilder) -> Vec<u8> {
+    let layer = layer(|l| build(l.directory("bin")).compression(Compression::None));
+    let mut bytes = Vec::new();
+    layer.blob.reader(0).unwrap().read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn differences_are_found_and_named() {
+    let cache = Cache::new();
+    let base = |l: LayerBuilder| {
+        l.directory("etc")
+            .file("etc/a", "one")
+            .program("bin/sh", "#!/bin/sh")
+            .hardlink("bin/ash", "bin/sh")
+            .symlink("lib", "usr/lib")
+            .file("dev/null", "")
+    };
+    let image = cache.publish(vec![layer(base)]);
+    let ignore = |path: &[u8]| path == b".dockerenv" || path.starts_with(b"dev");
+    let compare = |exported: Vec<u8>| {
+        let tree = flatten(&cache.store, &image).unwrap();
+        let found = tree.compare(&mut Tarball::new(&exported[..]), &ignore).unwrap();
+        let told: Vec<String> = found.first.iter().map(ToString::to_string).collect();
+        assert_eq!(found.different, told.len() as u64);
+        assert_eq!(found.is_whole(), told.is_empty());
+        told
+    };
+    // What the engine adds is no difference, nor which of two names is the link.
+    let whole = |l: LayerBuilder| l.file(".dockerenv", "x").directory("dev/pts").directory("proc");
+    assert_eq!(compare(export(|l| base(whole(l)))), [""; 0]);
+    let other_way = export(|l| {
+        l.directory("etc")
+            .file("etc/a", "one")
+            .program("bin/ash", "#!/bin/sh")
+            .hardlink("bin/sh", "bin/ash")
+            .symlink("lib", "usr/lib")
+    });
+    assert_eq!(compare(other_way), [""; 0]);
+
+    let emptied = export(|l| {
+        l.directory("etc")
+            .file("etc/a", "")
+            .program("bin/sh", "")
+            .hardlink("bin/ash", "bin/sh")
+            .symlink("lib", "usr/lib")
+    });
+    assert_eq!(
+        compare(emptied),
+        ["/etc/a has 0 bytes instead of 3", "/bin/sh has 0 bytes instead of 9", "/bin/ash has other content"]
+    );
+    let changed = export(|l| {
+        l.directory("etc")
+            .directory("etc/a")
+            .file("bin/sh", "#!/bin/sh")
+            .file("extra", "one")
+            .symlink("lib", "usr/lib64")
+    });
+    assert_eq!(
+        compare(changed),
+        [
+            "/etc/a is another kind of file",
+            "/bin/sh has the mode 644 instead of 755",
+            "/extra should not be there",
+            "/lib is another kind of file",
+            "/bin/ash is missing",
+        ]
+    );
+    let one_byte = export(|l| base(l).file("etc/a", "two"));
+    assert_eq!(compare(one_byte), ["/etc/a has other content"]);
 }
 
 #[derive(Debug, Clone)]

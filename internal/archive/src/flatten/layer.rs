@@ -101,6 +101,7 @@ fn read(layer: impl Read, tree: &mut Tree) -> Result<(), TarError> {
 
 fn add(tarball: &mut Tarball<impl Read>, member: Member, tree: &mut Tree) -> Result<(), TarError> {
     let Member { path, kind, mode } = member;
+    let mode = Some(mode);
     let (kind, mode) = match kind {
         MemberKind::File(size) => (Kind::File { size, digest: tarball.digest()? }, mode),
         MemberKind::Sparse => (Kind::Unknown, mode),

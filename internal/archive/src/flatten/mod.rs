@@ -10,11 +10,13 @@
 //! Follows the OCI image specification, "Image Layer Filesystem Changeset". Nothing is unpacked: contents are hashed
 //! as they pass, so memory is the tree's alone, some 150 bytes per file.
 
+mod compare;
 mod error;
 mod layer;
 mod tarball;
 mod tree;
 
+pub use compare::{Comparison, Difference, What};
 pub use error::FlattenError;
 pub use tarball::{Member, MemberKind, TarError, Tarball};
 pub use tree::{Kind, Node, Tree};

@@ -15,10 +15,21 @@ const MAX_FILES: usize = 4_000_000;
 pub struct Node {
     /// What it is.
     pub kind: Kind,
-    /// Permission bits with set-user-ID, set-group-ID and sticky bit.
-    pub mode: u32,
+    /// Permission bits with set-user-ID, set-group-ID and sticky bit. `None` for directories that a layer has files in
+    /// without listing them: engines give those different ones.
+    pub mode: Option<u32>,
     /// Which layer it is of, the lowest being 0.
     layer: u32,
+    /// Where a comparison has come to.
+    pub(super) seen: Seen,
+}
+
+/// Whether a comparison has come by, and what it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    No,
+    Alike,
+    Different,
 }
 
 /// What is at a path.
@@ -78,15 +89,20 @@ impl Tree {
         &self.ambiguous
     }
 
+    pub(super) fn node_mut(&mut self, path: &[u8]) -> Option<&mut Node> {
+        self.nodes.get_mut(path)
+    }
+
     pub(super) fn next_layer(&mut self) {
         self.layer += 1;
     }
 
-    pub(super) fn insert(&mut self, path: Vec<u8>, kind: Kind, mode: u32) -> Result<(), TarError> {
+    pub(super) fn insert(&mut self, path: Vec<u8>, kind: Kind, mode: Option<u32>) -> Result<(), TarError> {
         self.make_parents(&path);
         let is_directory = kind == Kind::Directory;
         let path = path.into_boxed_slice();
-        let replaced = self.nodes.insert(path.clone(), Node { kind, mode, layer: self.layer });
+        let replaced =
+            self.nodes.insert(path.clone(), Node { kind, mode, layer: self.layer, seen: Seen::No });
         if !is_directory && replaced.is_some_and(|node| node.kind == Kind::Directory) {
             self.remove_below(&path, u32::MAX);
         }
@@ -114,17 +130,17 @@ impl Tree {
             let parent = &path[..slash];
             end = slash;
             match self.nodes.get_mut(parent) {
-                Some(Node { kind: Kind::Directory, layer, .. }) => {
+                Some(Node { kind: Kind::Directory, layer, mode, .. }) => {
                     if *layer == self.layer {
                         return;
                     }
-                    *layer = self.layer;
+                    (*layer, *mode) = (self.layer, None);
                     continue;
                 }
                 Some(Node { kind: Kind::Symlink(_), .. }) => self.ambiguous.push(parent.into()),
                 _ => {}
             }
-            let node = Node { kind: Kind::Directory, mode: 0o755, layer: self.layer };
+            let node = Node { kind: Kind::Directory, mode: None, layer: self.layer, seen: Seen::No };
             self.nodes.insert(parent.into(), node);
         }
     }
