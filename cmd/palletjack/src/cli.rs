@@ -90,7 +90,7 @@ pub(crate) struct Globals {
     )]
     pub(crate) platform: Option<String>,
 
-    /// How many downloads at once; `false` means one after the other
+    /// How many downloads, or loads into an engine, at once; `false` means one after the other
     #[arg(
         long,
         global = true,
@@ -244,7 +244,12 @@ pub(crate) enum PalletVerb {
     CacheImg(Selection),
     /// Load them from the cache into Docker or Podman
     #[command(visible_alias = "load-images", after_help = LOAD_IMG_EXAMPLES)]
-    LoadImg(Selection),
+    LoadImg {
+        #[command(flatten)]
+        selection: Selection,
+        #[command(flatten)]
+        load: LoadFlags,
+    },
 }
 
 const CACHE_IMG_EXAMPLES: &str = "\
@@ -260,7 +265,27 @@ Examples:
   Into the machine's Docker:
     palletjack plt load-img
   Into another one:
-    DOCKER_HOST=unix:///run/podman/podman.sock palletjack plt load-img";
+    DOCKER_HOST=unix:///run/podman/podman.sock palletjack plt load-img
+  What would be sent, and how much:
+    palletjack plt load-img --dry-run";
+
+/// Flags of every `load-img`.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct LoadFlags {
+    /// Only show what would be sent
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Wait for an engine that is not there yet or is starting; 60s unless a time is given
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "60s",
+        value_parser = humantime::parse_duration
+    )]
+    pub(crate) wait: Option<std::time::Duration>,
+}
 
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Selection {
@@ -279,7 +304,12 @@ pub(crate) enum StageVerb {
     CacheImg(BundleSelection),
     /// Load them from the cache into Docker or Podman
     #[command(visible_alias = "load-images")]
-    LoadImg(BundleSelection),
+    LoadImg {
+        #[command(flatten)]
+        selection: BundleSelection,
+        #[command(flatten)]
+        load: LoadFlags,
+    },
 }
 
 #[derive(Debug, Clone, Args)]
@@ -319,6 +349,8 @@ pub(crate) enum CacheVerb {
         /// References as `cache ls-img` shows them; a bare name:tag means every pin of it
         #[arg(value_name = "REF")]
         references: Vec<String>,
+        #[command(flatten)]
+        load: LoadFlags,
     },
     /// Remove images and every blob that no other image needs
     #[command(visible_alias = "delete-images")]

@@ -91,15 +91,20 @@ impl Context {
 
     /// How many blobs are downloaded at once, where somebody says.
     pub(crate) fn parallel(&self) -> Result<Option<usize>, CommandError> {
+        Ok(self.asked_parallel()?.or(self.config.parallel))
+    }
+
+    /// How many at once, where the command line or its environment says. The configuration speaks of downloads alone.
+    pub(crate) fn asked_parallel(&self) -> Result<Option<usize>, CommandError> {
         let parallel = match (&self.globals.parallel, &self.environment.forklift_parallel) {
             (Some(parallel), _) => *parallel,
             (None, Some(text)) => text.parse().map_err(|error: String| {
                 CommandError::new(Exit::Usage, anyhow::anyhow!("FORKLIFT_PARALLEL is `{text}`: {error}"))
             })?,
-            (None, None) => return Ok(self.config.parallel),
+            (None, None) => return Ok(None),
         };
         Ok(match parallel {
-            Parallel::Default => self.config.parallel,
+            Parallel::Default => None,
             Parallel::Limit(limit) => Some(limit),
         })
     }

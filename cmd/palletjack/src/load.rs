@@ -1,18 +1,20 @@
 //! From the cache into an engine: connecting, loading, and the summary.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use palletjack_engine::{
-    Engine, EngineError, ErrorKind, Event, LoadError, LoadOptions, Loaded, Surroundings, Was, find,
+    Engine, EngineError, ErrorKind, Event, LoadError, LoadOptions, Loaded, RunError, Surroundings, Was, find,
 };
 use palletjack_image::Reference;
 use palletjack_store::{Entry, Image, Store};
 use serde::Serialize;
 
-use crate::cli::Output;
+use crate::cli::{LoadFlags, Output};
 use crate::context::Context;
 use crate::error::{CommandError, Exit};
+use crate::load_plan;
 use crate::printer::human_bytes;
 use crate::progress::LoadProgress;
 use crate::requirements::ImageWish;
@@ -34,6 +36,10 @@ struct Verdict {
     /// `present`, `loaded`, `failed` or `missing`.
     state: &'static str,
     sent: u64,
+    /// Layers among what was sent.
+    sent_layers: u64,
+    /// Whether all of it was sent after a part had not been enough.
+    whole_again: bool,
     /// What a container can be started as without a network; absent where nothing works.
     #[serde(skip_serializing_if = "Option::is_none")]
     runs_as: Option<String>,
@@ -43,11 +49,41 @@ struct Verdict {
     note: Option<String>,
 }
 
-/// Finds the engine as Docker's client does, and asks what it is.
-pub(crate) async fn connect(context: &Context) -> Result<Engine, CommandError> {
-    let found = find(&surroundings(context), &|path| path.exists())
-        .map_err(|error| CommandError::new(Exit::Usage, error).context("no engine can be chosen"))?;
-    let engine = Engine::connect(found.endpoint).await?;
+/// How long an engine may take for its first answer.
+const HELLO: Duration = Duration::from_secs(30);
+
+/// Finds the engine as Docker's client does, and asks what it is. Waits for it where that was asked for: which one is
+/// looked for again with each try, because sockets come up.
+pub(crate) async fn connect(context: &Context, flags: LoadFlags) -> Result<Engine, CommandError> {
+    let surroundings = surroundings(context);
+    let find = || {
+        find(&surroundings, &|path| path.exists())
+            .map_err(|error| CommandError::new(Exit::Usage, error).context("no engine can be chosen"))
+    };
+    let mut found = find()?;
+    let mut told = false;
+    let waited = Engine::wait_for(
+        flags.wait.unwrap_or_default(),
+        |pause| {
+            if !std::mem::replace(&mut told, true) {
+                context.printer.note("waiting for the engine");
+            }
+            tokio::time::sleep(pause)
+        },
+        |left| {
+            if let Ok(again) = find() {
+                found = again;
+            }
+            let hello = if flags.wait.is_some() { left.clamp(Duration::from_secs(1), HELLO) } else { HELLO };
+            Engine::connect_within(found.endpoint.clone(), hello)
+        },
+    );
+    let engine = tokio::select! {
+        engine = waited => engine?,
+        () = context.cancel.cancelled() => {
+            return Err(CommandError::new(Exit::Interrupted, anyhow::anyhow!("interrupted while waiting for the engine")));
+        }
+    };
     context.printer.note(&format!(
         "engine: {} at {} ({})",
         engine.capabilities(),
@@ -77,13 +113,17 @@ fn surroundings(context: &Context) -> Surroundings {
 }
 
 /// Loads the required images. What the cache lacks does not keep the rest from being loaded.
-pub(crate) async fn load(context: &Context, wishes: Vec<ImageWish>) -> Result<(), CommandError> {
+pub(crate) async fn load(
+    context: &Context,
+    wishes: Vec<ImageWish>,
+    flags: LoadFlags,
+) -> Result<(), CommandError> {
     if wishes.is_empty() {
         context.printer.note("no images are required");
         return Ok(());
     }
     let store = context.filled_store()?;
-    let engine = connect(context).await?;
+    let engine = connect(context, flags).await?;
     let platform = context.asked_platform()?.unwrap_or_else(|| engine.capabilities().platform.clone());
     let snapshot = store.snapshot()?;
     let mut entries = Vec::new();
@@ -98,7 +138,7 @@ pub(crate) async fn load(context: &Context, wishes: Vec<ImageWish>) -> Result<()
         entries.iter().map(|(entry, wish)| (entry.reference.clone(), wish.wanted_by.clone())).collect();
     let mut entries: Vec<Entry> = entries.into_iter().map(|(entry, _)| entry).collect();
     last_has_the_tag(&mut entries);
-    load_entries(context, &store, &engine, entries, Wanted { by: wanted_by, missing }).await
+    load_entries(context, &store, &engine, entries, Wanted { by: wanted_by, missing }, flags).await
 }
 
 /// Of images that share a tag, the last one gets it in the engine: wishes are ordered so, and what the cache says of
@@ -118,8 +158,8 @@ fn last_has_the_tag(entries: &mut [Entry]) {
 /// Who wants what is loaded, and what is wanted and not in the cache.
 #[derive(Debug, Default)]
 pub(crate) struct Wanted {
-    by: BTreeMap<Reference, Vec<String>>,
-    missing: Vec<ImageWish>,
+    pub(crate) by: BTreeMap<Reference, Vec<String>>,
+    pub(crate) missing: Vec<ImageWish>,
 }
 
 /// Loads images of the cache and reports on each.
@@ -129,6 +169,7 @@ pub(crate) async fn load_entries(
     engine: &Engine,
     entries: Vec<Entry>,
     wanted: Wanted,
+    flags: LoadFlags,
 ) -> Result<(), CommandError> {
     let lease = store.lease()?;
     let mut report = Report { context, wanted: &wanted, verdicts: Vec::new(), exit: None, failures: 0 };
@@ -139,8 +180,12 @@ pub(crate) async fn load_entries(
             Err(error) => report.failed(entry, error.into()),
         }
     }
+    let options = options(context, store)?;
+    if flags.dry_run {
+        let plan = engine.plan(store, &images, &options).await;
+        return load_plan::print(context, engine, &images, plan, &wanted);
+    }
     let progress = LoadProgress::start(context, &images);
-    let options = LoadOptions::default();
     let events = |event: Event<'_>| progress.show(&event);
     let results = tokio::select! {
         results = engine.load_all(store, &lease, &images, &options, &events) => results,
@@ -150,7 +195,7 @@ pub(crate) async fn load_entries(
         }
     };
     progress.finish();
-    for (image, result) in images.iter().zip(results) {
+    for (image, result) in images.iter().zip(results?) {
         match result {
             Ok(loaded) => report.loaded(&image.entry, &loaded),
             Err(error) => report.failed(&image.entry, error.into()),
@@ -160,6 +205,19 @@ pub(crate) async fn load_entries(
         report.missing(wish);
     }
     report.finish(engine)
+}
+
+/// Where a layer that has to be packed anew lies meanwhile, when the cache cannot be written.
+const SCRATCH: &str = "/var/tmp";
+
+fn options(context: &Context, store: &Store) -> Result<LoadOptions, CommandError> {
+    let state = store.root().join("state");
+    let writable = rustix::fs::access(&state, rustix::fs::Access::WRITE_OK).is_ok();
+    Ok(LoadOptions {
+        parallel: context.asked_parallel()?,
+        scratch: (!writable).then(|| PathBuf::from(SCRATCH)),
+        ..LoadOptions::default()
+    })
 }
 
 struct Report<'a> {
@@ -176,9 +234,9 @@ impl Report<'_> {
     }
 
     fn loaded(&mut self, entry: &Entry, loaded: &Loaded) {
-        let (state, sent) = match loaded.was {
-            Was::Present => ("present", 0),
-            Was::Sent { bytes, .. } => ("loaded", bytes),
+        let (state, sent, sent_layers, whole_again) = match loaded.was {
+            Was::Present => ("present", 0, 0, false),
+            Was::Sent { bytes, layer_bytes, whole_again } => ("loaded", bytes, layer_bytes, whole_again),
         };
         let note = loaded.note();
         self.verdicts.push(Verdict {
@@ -187,6 +245,8 @@ impl Report<'_> {
             platform: entry.platform.to_string(),
             state,
             sent,
+            sent_layers,
+            whole_again,
             runs_as: Some(match &loaded.runs_as {
                 palletjack_engine::RunsAs::Reference => entry.reference.familiar(),
                 other => other.to_string(),
@@ -213,6 +273,8 @@ impl Report<'_> {
             platform: entry.platform.to_string(),
             state: "failed",
             sent: 0,
+            sent_layers: 0,
+            whole_again: false,
             runs_as: None,
             resolves: false,
             note,
@@ -234,6 +296,8 @@ impl Report<'_> {
             platform: String::new(),
             state: "missing",
             sent: 0,
+            sent_layers: 0,
+            whole_again: false,
             runs_as: None,
             resolves: false,
             note: Some("not in the cache".to_owned()),
@@ -306,6 +370,12 @@ fn exit_of(kind: ErrorKind) -> Exit {
 
 impl From<EngineError> for CommandError {
     fn from(error: EngineError) -> Self {
+        Self::new(exit_of(error.kind()), error)
+    }
+}
+
+impl From<RunError> for CommandError {
+    fn from(error: RunError) -> Self {
         Self::new(exit_of(error.kind()), error)
     }
 }

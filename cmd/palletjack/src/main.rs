@@ -10,6 +10,7 @@ mod error;
 mod fetch;
 mod listing;
 mod load;
+mod load_plan;
 mod logging;
 mod printer;
 mod progress;

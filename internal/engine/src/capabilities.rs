@@ -19,6 +19,11 @@ pub enum EngineKind {
     Podman,
 }
 
+/// Where the system's containerd listens, and where it keeps content unless it is told otherwise. A containerd that
+/// dockerd started for itself keeps it below dockerd's own root.
+const SYSTEM_CONTAINERD: &str = "/run/containerd/containerd.sock";
+const SYSTEM_CONTAINERD_ROOT: &str = "/var/lib/containerd";
+
 /// What was found out about an engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {
@@ -32,6 +37,13 @@ pub struct Capabilities {
     pub platform: Platform,
     /// Where its data lies, on the engine's machine.
     pub root_dir: Option<PathBuf>,
+    /// Where the bytes of images lie, on the engine's machine: `root_dir`, or containerd's own directory where Docker
+    /// uses the system's containerd for its images.
+    pub store_dir: Option<PathBuf>,
+    /// How many processors it may use.
+    pub cpus: usize,
+    /// How much memory its machine has, in bytes.
+    pub memory: Option<u64>,
     /// `overlay2`, `overlayfs`, …
     pub storage_driver: String,
 }
@@ -54,12 +66,23 @@ impl Capabilities {
             (false, true) => EngineKind::DockerContainerd,
             (false, false) => EngineKind::DockerGraph,
         };
+        let root_dir = info.docker_root_dir.as_ref().filter(|path| !path.is_empty()).map(PathBuf::from);
+        let containerd = info.containerd.as_ref().and_then(|containerd| containerd.address.as_deref());
+        let store_dir = match (kind, containerd) {
+            (EngineKind::DockerContainerd, Some(SYSTEM_CONTAINERD)) => {
+                Some(PathBuf::from(SYSTEM_CONTAINERD_ROOT))
+            }
+            _ => root_dir.clone(),
+        };
         Some(Self {
             kind,
             version: version.version.clone().unwrap_or_default(),
             api_version,
             platform: platform(version, info),
-            root_dir: info.docker_root_dir.as_ref().filter(|path| !path.is_empty()).map(PathBuf::from),
+            root_dir,
+            store_dir,
+            cpus: info.ncpu.and_then(|cpus| usize::try_from(cpus).ok()).unwrap_or(1).max(1),
+            memory: info.mem_total.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes > 0),
             storage_driver: info.driver.clone().unwrap_or_default(),
         })
     }
@@ -78,6 +101,21 @@ impl Capabilities {
     /// Whether `name@digest` resolves after a load.
     pub fn resolves_pins(&self) -> bool {
         self.kind != EngineKind::DockerGraph
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_nothing() -> Self {
+        Self {
+            kind: EngineKind::DockerGraph,
+            version: String::new(),
+            api_version: String::new(),
+            platform: Platform::host(),
+            root_dir: None,
+            store_dir: None,
+            cpus: 1,
+            memory: None,
+            storage_driver: String::new(),
+        }
     }
 
     fn major(&self) -> Option<u32> {
@@ -178,6 +216,25 @@ mod tests {
             assert_eq!((read.kind, &*read.to_string(), read.reads_zstd()), (kind, shown, zstd));
         }
         assert_eq!(Capabilities::read(&SystemVersion::default(), &SystemInfo::default()), None);
+    }
+
+    #[test]
+    fn images_lie_where_the_containerd_that_keeps_them_has_its_root() {
+        let containerd: &[&[&str]] = &[&["driver-type", "io.containerd.snapshotter.v1"]];
+        let of = |status: &[&[&str]], address: Option<&str>| {
+            let containerd = address.map(|address| bollard::models::ContainerdInfo {
+                address: Some(address.to_owned()),
+                namespaces: None,
+            });
+            let docker_root_dir = Some("/data".to_owned());
+            let info = SystemInfo { docker_root_dir, containerd, ..info("x", status, "x86_64") };
+            Capabilities::read(&version("28.5.2", "amd64", "Engine"), &info).unwrap().store_dir.unwrap()
+        };
+        let system = Some("/run/containerd/containerd.sock");
+        assert_eq!(of(containerd, system), PathBuf::from("/var/lib/containerd"));
+        assert_eq!(of(containerd, Some("/var/run/docker/containerd/c.sock")), PathBuf::from("/data"));
+        assert_eq!(of(&[], system), PathBuf::from("/data"));
+        assert_eq!(of(containerd, None), PathBuf::from("/data"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use palletjack_archive::ExportError;
 
+use crate::disk::Forecast;
 use crate::endpoint::Endpoint;
 
 /// What an error means for the program's exit code.
@@ -138,20 +139,6 @@ pub enum LoadError {
         #[source]
         source: Box<ExportError>,
     },
-    /// The image has layers that this engine cannot read.
-    #[error(
-        "{image} cannot be loaded: {engine} does not read layers compressed with Zstandard (Docker does from version 23 on), \
-         and {layers} of its layers {} so compressed; upgrade the engine or use a gzip build of the image",
-        if *.layers == 1 { "is" } else { "are" }
-    )]
-    Zstd {
-        /// The image.
-        image: String,
-        /// The engine and its version.
-        engine: String,
-        /// How many layers.
-        layers: usize,
-    },
     /// The engine said no.
     #[error("the engine refused {image}: {message}")]
     Refused {
@@ -175,8 +162,8 @@ pub enum LoadError {
     },
     /// The engine did nothing for too long.
     #[error(
-        "the engine made no progress with {image} for {} s ({}): an earlier interrupted load may block it; \
-         restart the engine and load again",
+        "the engine made no progress with {image} for {} s ({}): an earlier load that was interrupted may block it until the \
+         engine is restarted (moby/moby#51623); do that (`systemctl restart docker`) and load again",
         .after.as_secs(),
         match .phase {
             Phase::Sending => format!("it took {sent} of {total} bytes"),
@@ -228,9 +215,48 @@ impl LoadError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Export { source, .. } if source.is_corrupt() => ErrorKind::Corrupt,
+            Self::Export { source, .. } if source.is_no_space() => ErrorKind::NoSpace,
             Self::Export { .. } => ErrorKind::Cache,
             Self::NoSpace { .. } => ErrorKind::NoSpace,
             _ => ErrorKind::Engine,
+        }
+    }
+
+    /// Whether it is what an engine does that lacks a layer which was left out.
+    pub(crate) fn may_be_a_hole(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::NotThere { .. })
+    }
+}
+
+/// Why a run of loads did not start, or cannot be vouched for as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The engine's disk cannot take what has to be sent. Nothing was.
+    #[error(
+        "the engine's disk ({}) is too small: at least {} bytes are needed and {} are free, {} more; free some \
+         (`docker image prune`), or load fewer images",
+        .0.directory.display(), .0.certain, .0.free, .0.certain.saturating_sub(.0.free)
+    )]
+    NoSpace(Forecast),
+    /// Somebody who takes part in the run ([`Around`](crate::Around)) could not do their part.
+    #[error("{what}")]
+    Around {
+        /// What was not done, and what to do.
+        what: String,
+        /// What it means for the exit code.
+        kind: ErrorKind,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl RunError {
+    /// What it means for the exit code.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoSpace(_) => ErrorKind::NoSpace,
+            Self::Around { kind, .. } => *kind,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a load tells while it goes on.
 
+use crate::disk::Forecast;
 use crate::error::LoadError;
 use crate::outcome::Loaded;
 
@@ -11,6 +12,11 @@ pub enum Event<'a> {
     Checking {
         /// Which image.
         image: usize,
+    },
+    /// By an estimate, the engine's disk may be too small for what is about to be sent.
+    DiskMayBeShort {
+        /// What was estimated.
+        forecast: &'a Forecast,
     },
     /// It has: nothing is sent.
     Skipped {
@@ -32,6 +38,13 @@ pub enum Event<'a> {
     Waiting {
         /// Which image.
         image: usize,
+    },
+    /// It turned out that the engine lacks a layer that was left out; now all of the image is sent, once.
+    WholeAgain {
+        /// Which image.
+        image: usize,
+        /// How that was noticed.
+        error: &'a LoadError,
     },
     /// It is loaded and was seen in the engine afterwards.
     Loaded {

@@ -26,10 +26,12 @@ pub enum Was {
     Present,
     /// It was sent.
     Sent {
-        /// Bytes of the archive.
+        /// Bytes of the archive, of both archives where it was sent again.
         bytes: u64,
-        /// Bytes of layers among them.
+        /// Bytes of layers among them, as they were sent.
         layer_bytes: u64,
+        /// Whether the engine lacked a layer that it seemed to have, so that all of the image was sent after all.
+        whole_again: bool,
     },
 }
 

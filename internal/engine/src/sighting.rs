@@ -55,6 +55,18 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
+    /// Whether all content of this manifest is there, whatever it is called.
+    pub(crate) fn has_manifest(&self, digest: &Digest) -> bool {
+        let digest = digest.to_string();
+        let manifests = self.images.iter().flat_map(|listed| listed.manifests.iter().flatten());
+        manifests.into_iter().any(|manifest| manifest.id == digest && manifest.available)
+    }
+
+    /// The IDs of all images, some more than once.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
+        self.images.iter().map(|listed| listed.id.as_str())
+    }
+
     /// Whether the image is complete, as far as the listing says it: `None` where the engine is too old to list
     /// manifests (API before 1.47) and the layers have to be compared.
     fn is_complete(&self, image: &Image) -> Option<bool> {
@@ -87,7 +99,13 @@ impl Engine {
         if self.capabilities().kind != EngineKind::DockerContainerd {
             return Ok(Listing::default());
         }
-        let options = ListImagesOptions { all: true, manifests: true, ..Default::default() };
+        self.list(true).await
+    }
+
+    /// All images that have a name or no children; `manifests` asks a containerd store for what is whole, and for
+    /// intermediate images.
+    pub(crate) async fn list(&self, manifests: bool) -> Result<Listing, EngineError> {
+        let options = ListImagesOptions { all: manifests, manifests, ..Default::default() };
         let what = || "its images".to_owned();
         match timeout(ASK, Box::pin(self.docker.list_images(Some(options)))).await {
             Ok(Ok(images)) => Ok(Listing { images }),
@@ -127,7 +145,7 @@ impl Engine {
     }
 
     /// An image by name or ID; `None` where the engine has none, or one so damaged that it cannot describe it.
-    async fn inspect(&self, name: &str) -> Result<Option<Found>, EngineError> {
+    pub(crate) async fn inspect(&self, name: &str) -> Result<Option<Found>, EngineError> {
         let what = || format!("image {name}");
         match timeout(ASK, Box::pin(self.docker.inspect_image(name))).await {
             Ok(Ok(found)) => Ok(Some(Found {
@@ -151,9 +169,10 @@ impl Engine {
 
 /// What counts of an engine's description of an image.
 #[derive(Debug, Clone)]
-struct Found {
+pub(crate) struct Found {
     id: String,
-    layers: Vec<String>,
+    /// Diff IDs, lowest first.
+    pub(crate) layers: Vec<String>,
 }
 
 impl Found {

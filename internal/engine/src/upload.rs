@@ -17,7 +17,7 @@ use bollard::errors::Error as ClientError;
 use bollard::query_parameters::ImportImageOptions;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream};
-use palletjack_archive::{Export, ExportError, SinkClosed};
+use palletjack_archive::{Export, ExportError, SinkClosed, Written};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, interval};
@@ -55,35 +55,40 @@ enum Piece {
 struct Meter {
     /// Bytes that the connection took.
     taken: AtomicU64,
+    /// How often the thread that reads said that it is at work though no bytes come: it recodes a layer.
+    working: AtomicU64,
     /// Whether it took the end as well.
     ended: AtomicBool,
 }
 
-/// Sends one archive and reads the whole answer. Dropping the future breaks the request off.
+/// Sends one archive and reads the whole answer: how it ended, and how many bytes the engine took, of which those of
+/// layers are known when it took all. Dropping the future breaks the request off.
 pub(crate) async fn upload(
     docker: &Docker,
     export: Export,
     options: &LoadOptions,
     progress: &(dyn Fn(Phase, u64) + Send + Sync),
-) -> Ended {
+) -> (Ended, u64, u64) {
     // However this function is left, the reading thread and the body must not go on.
     let cancelled = CancellationToken::new();
     let _cancel = cancelled.clone().drop_guard();
     let meter = Arc::new(Meter::default());
     let (sender, receiver) = mpsc::channel(IN_FLIGHT);
     let producer = {
-        let (runtime, cancelled) = (Handle::current(), cancelled.clone());
-        tokio::task::spawn_blocking(move || produce(&export, &runtime, &sender, &cancelled))
+        let (runtime, cancelled, meter) = (Handle::current(), cancelled.clone(), Arc::clone(&meter));
+        tokio::task::spawn_blocking(move || produce(&export, &runtime, &sender, &cancelled, &meter))
     };
     let body = body(receiver, Arc::clone(&meter), cancelled.clone());
     let answer = docker.import_image(ImportImageOptions::default(), bollard::body_try_stream(body), None);
     let ended = watch(answer, &meter, options, progress).await;
     cancelled.cancel();
+    let taken = meter.taken.load(Ordering::Relaxed);
     match producer.await {
         // The engine sees a broken body in each of these cases, and what it then says is not the reason.
-        Ok(Err(error)) if !matches!(error, ExportError::Closed(_)) => Ended::Export(error),
-        Err(panic) => Ended::Export(ExportError::Write(io::Error::other(panic))),
-        Ok(_) => ended,
+        Ok(Err(error)) if !matches!(error, ExportError::Closed(_)) => (Ended::Export(error), taken, 0),
+        Err(panic) => (Ended::Export(ExportError::Write(io::Error::other(panic))), taken, 0),
+        Ok(Ok(written)) => (ended, taken, written.layer_bytes),
+        Ok(Err(_)) => (ended, taken, 0),
     }
 }
 
@@ -92,7 +97,8 @@ fn produce(
     runtime: &Handle,
     sender: &mpsc::Sender<Piece>,
     cancelled: &CancellationToken,
-) -> Result<(), ExportError> {
+    meter: &Meter,
+) -> Result<Written, ExportError> {
     // An engine that reads no more leaves the channel full for ever, so waiting must end with the load.
     let send = |piece| {
         runtime.block_on(async {
@@ -102,9 +108,16 @@ fn produce(
             }
         })
     };
-    export.write(&mut |bytes| send(Piece::Data(bytes)))?;
+    let written = export.write(&mut |bytes| {
+        // A chunk without content would end the body.
+        if !bytes.is_empty() {
+            return send(Piece::Data(bytes));
+        }
+        meter.working.fetch_add(1, Ordering::Relaxed);
+        if cancelled.is_cancelled() { Err(SinkClosed) } else { Ok(()) }
+    })?;
     send(Piece::End)?;
-    Ok(())
+    Ok(written)
 }
 
 /// The request's body. It ends properly only after [`Piece::End`]; a closed channel is a failure, which makes the
@@ -146,7 +159,7 @@ async fn watch(
     let mut collected = Answer::default();
     let mut tick = interval(TICK);
     let mut moved = Instant::now();
-    let (mut seen, mut phase) = (0, Phase::Sending);
+    let (mut seen, mut worked, mut phase) = (0, 0, Phase::Sending);
     progress(phase, 0);
     loop {
         tokio::select! {
@@ -160,6 +173,10 @@ async fn watch(
             }
             _ = tick.tick() => {
                 let taken = meter.taken.load(Ordering::Relaxed);
+                let working = meter.working.load(Ordering::Relaxed);
+                if working != worked {
+                    (worked, moved) = (working, Instant::now());
+                }
                 if phase == Phase::Sending && taken != seen {
                     (seen, moved) = (taken, Instant::now());
                     progress(phase, taken);

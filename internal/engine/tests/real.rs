@@ -7,9 +7,8 @@ mod support;
 use std::path::PathBuf;
 
 use palletjack_archive::{Export, Item, Names};
-use palletjack_engine::{
-    Endpoint, Engine, EngineKind, ErrorKind, LoadError, LoadOptions, Loaded, RunsAs, Was,
-};
+use palletjack_engine::{Endpoint, Engine, EngineKind, ErrorKind, LoadOptions, Loaded, RunsAs, Step, Was};
+use palletjack_image::Digest;
 use palletjack_testkit::image::{Compression, ImageBuilder, Kind, LayerBuilder};
 use palletjack_testkit::real::{Dockerd, Part, Podman, Store};
 use palletjack_testkit::require_real;
@@ -115,7 +114,7 @@ async fn everything(real: &Real, kind: EngineKind, pins: bool, zstd: bool) {
     let (results, events) = load(&engine, &cache, &images, &options).await;
     for (index, (result, image)) in results.into_iter().zip(&images).enumerate() {
         let loaded = result.unwrap();
-        let Was::Sent { bytes, layer_bytes } = loaded.was else { panic!("{loaded:?}") };
+        let Was::Sent { bytes, layer_bytes, whole_again: false } = loaded.was else { panic!("{loaded:?}") };
         assert_eq!(layer_bytes, image.layers.iter().map(|layer| layer.size).sum::<u64>());
         assert!(bytes > layer_bytes);
         resolves_as_expected(real, &loaded, pins);
@@ -292,28 +291,50 @@ async fn with_and_without_the_digest(real: &Real, engine: &Engine, pins: bool) {
     }
 }
 
-/// Refused by name before anything is sent, or loaded.
+/// Loaded as they are, or recoded on the way; the cache keeps them as they were.
 async fn zstd_layers(real: &Real, engine: &Engine, reads: bool) {
     let cache = Cache::new();
-    let layer =
-        LayerBuilder::new().filler("file", 301, 100_000).compression(Compression::Zstd).build().unwrap();
+    let build = |seed, compression| {
+        let layer = LayerBuilder::new().filler("file", seed, 400_000).file("a", "b");
+        layer.compression(compression).build().unwrap()
+    };
+    let layers =
+        [build(301, Compression::Gzip), build(302, Compression::Zstd), build(303, Compression::Zstd)];
     let image =
-        ImageBuilder::new("acme/packed:1").kind(Kind::Oci).platform("linux/amd64", [layer]).build().unwrap();
-    let image = cache.publish(&image, "acme/packed:1");
-    let (results, events) = load(engine, &cache, &[image], &LoadOptions::default()).await;
-    match &results[0] {
-        Ok(loaded) => {
-            assert!(reads);
-            assert!(real.runs(&loaded.reference.to_string()));
+        ImageBuilder::new("acme/packed:1").kind(Kind::Oci).platform("linux/amd64", layers).index().build();
+    let image = image.unwrap();
+    let image = cache.publish(&image, &image.pinned());
+    let as_it_is: u64 = image.layers.iter().map(|layer| layer.size).sum();
+    let images = [image];
+    for was_present in [false, true] {
+        let planned =
+            engine.plan(&cache.store, &images, &LoadOptions::default()).await.images.remove(0).unwrap();
+        assert_eq!(planned.recoded, if reads || was_present { 0 } else { 2 });
+        let (results, _) = load(engine, &cache, &images, &LoadOptions::default()).await;
+        let loaded = results[0].as_ref().unwrap();
+        match loaded.was {
+            Was::Present => assert!(was_present),
+            Was::Sent { layer_bytes, whole_again, .. } => {
+                assert!(!was_present && !whole_again);
+                assert_eq!(layer_bytes == as_it_is, reads, "{layer_bytes}, {as_it_is} in the cache");
+            }
         }
-        Err(error) => {
-            assert!(!reads, "{error:?}");
-            assert!(matches!(error, LoadError::Zstd { layers: 1, .. }), "{error:?}");
-            let told = error.to_string();
-            assert!(told.contains("acme/packed:1") && told.contains("Docker 20.10"), "{told}");
-            assert_eq!(events, ["0 checking", "0 failed"]);
-        }
+        resolves_as_expected(real, loaded, engine.capabilities().resolves_pins());
+        assert!(real.runs("acme/packed:1"));
     }
+    for layer in &images[0].layers {
+        let content = std::fs::read(cache.store.blob_path(&layer.digest)).unwrap();
+        assert_eq!(Digest::of(&content), layer.digest);
+    }
+
+    // A corrupt one is found before its header goes out.
+    let layer = build(304, Compression::Zstd);
+    let bad = ImageBuilder::new("acme/packed-bad:1").kind(Kind::Oci).platform("linux/amd64", [layer]).build();
+    let bad = cache.publish(&bad.unwrap(), "acme/packed-bad:1");
+    cache.damage(&bad.layers[0].digest);
+    let (results, _) = load(engine, &cache, &[bad], &LoadOptions::default()).await;
+    assert_eq!(results[0].as_ref().unwrap_err().kind(), ErrorKind::Corrupt);
+    assert!(!real.runs("acme/packed-bad:1"));
 }
 
 #[tokio::test]

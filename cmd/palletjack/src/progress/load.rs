@@ -1,5 +1,6 @@
 //! Progress of loads.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -22,17 +23,21 @@ pub(crate) struct LoadProgress {
 }
 
 enum View {
-    Bars { images: ProgressBar, sending: ProgressBar },
+    Bars { images: ProgressBar, sending: ProgressBar, sent: Mutex<Sent> },
     Lines,
     Json(Mutex<Option<Instant>>),
     Silent,
 }
+
+/// Bytes taken and bytes in all, of each image whose sending has begun: several are in flight at once.
+type Sent = BTreeMap<usize, (u64, u64)>;
 
 #[derive(Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 enum Line<'a> {
     Sending { image: &'a str, bytes: u64, total: u64 },
     Unpacking { image: &'a str },
+    SendingWhole { image: &'a str, reason: String },
     ImageDone { image: &'a str, present: bool },
     ImageFailed { image: &'a str, error: String },
 }
@@ -57,17 +62,20 @@ impl LoadProgress {
 
     /// Takes an event.
     pub(crate) fn show(&self, event: &Event<'_>) {
+        if let Event::DiskMayBeShort { forecast } = event {
+            self.printer.warning(&crate::load_plan::disk_warning(forecast));
+        }
         match &self.view {
             View::Silent => {}
             View::Lines => self.lines(event),
-            View::Bars { images, sending } => self.bars(images, sending, event),
+            View::Bars { images, sending, sent } => self.bars(images, sending, sent, event),
             View::Json(told) => self.json(told, event),
         }
     }
 
     /// Takes the bars away.
     pub(crate) fn finish(&self) {
-        if let View::Bars { images, sending } = &self.view {
+        if let View::Bars { images, sending, .. } = &self.view {
             sending.finish_and_clear();
             images.finish_and_clear();
         }
@@ -89,17 +97,27 @@ impl LoadProgress {
             }
             // The whole error follows when everything else is done.
             Event::Failed { image, .. } => self.printer.note(&format!("{}: failed", self.name(*image))),
-            Event::Checking { .. } | Event::Sending { .. } | Event::Waiting { .. } => {}
+            Event::WholeAgain { image, .. } => self.printer.note(&format!(
+                "{}: the engine lacks a layer that it seemed to have; all of the image is sent",
+                self.name(*image)
+            )),
+            Event::Checking { .. }
+            | Event::DiskMayBeShort { .. }
+            | Event::Sending { .. }
+            | Event::Waiting { .. } => {}
         }
     }
 
-    fn bars(&self, images: &ProgressBar, sending: &ProgressBar, event: &Event<'_>) {
+    fn bars(&self, images: &ProgressBar, sending: &ProgressBar, sent: &Mutex<Sent>, event: &Event<'_>) {
         match event {
             Event::Checking { image } => images.set_message(self.name(*image).to_owned()),
-            Event::Sending { bytes, total, .. } => {
-                sending.set_length(*total);
-                sending.set_position(*bytes);
+            Event::Sending { image, bytes, total } => {
+                let mut sent = locked(sent);
+                sent.insert(*image, (*bytes, *total));
+                sending.set_length(sent.values().map(|(_, total)| total).sum());
+                sending.set_position(sent.values().map(|(bytes, _)| bytes).sum());
             }
+            Event::DiskMayBeShort { .. } | Event::WholeAgain { .. } => {}
             Event::Waiting { image } => images.set_message(format!("{}: unpacking", self.name(*image))),
             Event::Skipped { .. } | Event::Loaded { .. } | Event::Failed { .. } => images.inc(1),
         }
@@ -107,7 +125,10 @@ impl LoadProgress {
 
     fn json(&self, told: &Mutex<Option<Instant>>, event: &Event<'_>) {
         let line = match event {
-            Event::Checking { .. } => return,
+            Event::Checking { .. } | Event::DiskMayBeShort { .. } => return,
+            Event::WholeAgain { image, error } => {
+                Line::SendingWhole { image: self.name(*image), reason: error.to_string() }
+            }
             Event::Sending { image, bytes, total } => {
                 let mut told = locked(told);
                 if told.is_some_and(|told| told.elapsed() < JSON_INTERVAL) {
@@ -134,5 +155,5 @@ fn bars(printer: &Printer, images: usize) -> View {
     let one = ProgressBar::no_length().with_style(style("  {bar:28} {bytes}/{total_bytes}"));
     let images = printer.bars().add(all);
     let sending = printer.bars().add(one);
-    View::Bars { images, sending }
+    View::Bars { images, sending, sent: Mutex::default() }
 }

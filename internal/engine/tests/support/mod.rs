@@ -77,6 +77,7 @@ impl Cache {
     }
 
     /// Flips one bit in the middle of a blob, as a failing medium does.
+    #[allow(dead_code, reason = "each file of tests is built with this one, and not all need it")]
     pub(crate) fn damage(&self, digest: &Digest) {
         let path = self.store.blob_path(digest);
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
@@ -100,6 +101,8 @@ pub(crate) async fn load(
     let told = Mutex::new(Vec::new());
     let events = |event: Event<'_>| {
         let line = match event {
+            Event::DiskMayBeShort { .. } => "disk".to_owned(),
+            Event::WholeAgain { image, .. } => format!("{image} whole again"),
             Event::Checking { image } => format!("{image} checking"),
             Event::Skipped { image, .. } => format!("{image} skipped"),
             Event::Sending { image, bytes, total } => {
@@ -116,6 +119,6 @@ pub(crate) async fn load(
         }
     };
     let lease = cache.store.lease().unwrap();
-    let results = engine.load_all(&cache.store, &lease, images, options, &events).await;
+    let results = engine.load_all(&cache.store, &lease, images, options, &events).await.unwrap();
     (results, told.into_inner().unwrap())
 }

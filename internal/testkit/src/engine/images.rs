@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use palletjack_image::Digest;
+use palletjack_image::{Digest, chain_ids};
 use serde_json::{Value, json};
 
 use super::profile::Profile;
@@ -17,8 +17,10 @@ const MAX_DOCUMENT: u64 = 8 << 20;
 /// An image as the engine shows it.
 #[derive(Debug, Clone, Default)]
 pub struct EngineImage {
-    /// `sha256:…`: the config's digest on a graph driver, the index's on a containerd store.
+    /// `sha256:…`: the config's digest on a graph driver and in Podman, the index's on a containerd store.
     pub id: String,
+    /// The digest of the platform's manifest, by which a containerd store lists what is whole; empty means `id`.
+    pub manifest: String,
     /// `repository:tag`, full names.
     pub tags: Vec<String>,
     /// `repository@sha256:…`, full names.
@@ -29,6 +31,8 @@ pub struct EngineImage {
     pub architecture: String,
     /// Listed, but nothing can be created from it: the content has a hole.
     pub broken: bool,
+    /// Its layers are listed and are not there: an archive that leaves them out has a hole.
+    pub hollow: bool,
 }
 
 impl EngineImage {
@@ -73,9 +77,10 @@ impl EngineImage {
             "Containers": -1,
         });
         if with_manifests {
+            let manifest = if self.manifest.is_empty() { &self.id } else { &self.manifest };
             entry["Manifests"] = json!([{
-                "ID": self.id,
-                "Descriptor": { "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": self.id, "size": 1 },
+                "ID": manifest,
+                "Descriptor": { "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": manifest, "size": 1 },
                 "Available": !self.broken,
                 "Kind": "image",
                 "Size": { "Content": 1, "Total": 1 },
@@ -100,7 +105,7 @@ fn familiar(name: &str) -> &str {
 #[derive(Debug, Default)]
 pub(super) struct Images {
     images: Vec<EngineImage>,
-    /// Digests of blobs that arrived once: those that an archive may leave out.
+    /// Members that arrived once: what an archive for a containerd store may leave out.
     blobs: BTreeSet<String>,
 }
 
@@ -132,15 +137,26 @@ impl Images {
     /// Takes an archive in as the engine of this profile does. Returns the lines of its answer.
     pub(super) fn load(&mut self, profile: &Profile, archive: &Path) -> io::Result<Vec<Value>> {
         let archive = Archive::read(archive)?;
-        let found = if profile.containerd_store { archive.by_index()? } else { archive.by_manifest()? };
+        let found = match (profile.containerd_store, profile.podman) {
+            (true, _) => archive.by_index(false)?,
+            // Podman tries an OCI layout first, and takes it only with one image in it.
+            (false, true) => match archive.by_index(true) {
+                Ok(found) if found.len() == 1 => found,
+                _ => archive.by_manifest()?,
+            },
+            (false, false) => archive.by_manifest()?,
+        };
         if found.is_empty() {
             return Ok(vec![failure("invalid archive: no image in it")]);
         }
         let mut lines = Vec::new();
         for (image, layers) in found {
-            let absent = layers.iter().find(|l| !archive.has(l) && !self.blobs.contains(*l));
+            let has = self.has_layers_of(profile, &image, &layers);
+            let absent =
+                layers.iter().zip(has).find(|(layer, has)| !archive.members.contains(*layer) && !has);
             let mut image = image;
-            if let Some(layer) = absent {
+            if let Some((layer, _)) = absent {
+                let layer = layer.trim_start_matches("blobs/sha256/");
                 if !profile.containerd_store {
                     let path = format!("open /var/lib/docker/tmp/docker-import-1/blobs/sha256/{layer}");
                     lines.push(failure(&format!("{path}: no such file or directory")));
@@ -158,8 +174,22 @@ impl Images {
             lines.push(json!({ "stream": format!("Loaded image: {}\n", familiar(&name)) }));
             self.add(image);
         }
-        self.blobs.extend(archive.blobs());
+        self.blobs.extend(archive.members);
         Ok(lines)
+    }
+
+    /// For each layer of an image, whether the engine would do without its file: by chain ID, by blob, by diff ID.
+    fn has_layers_of(&self, profile: &Profile, image: &EngineImage, members: &[String]) -> Vec<bool> {
+        if profile.containerd_store {
+            return members.iter().map(|member| self.blobs.contains(member)).collect();
+        }
+        let keys = |image: &EngineImage| -> Vec<Digest> {
+            let diff_ids: Vec<Digest> = image.layers.iter().filter_map(|id| id.parse().ok()).collect();
+            if profile.podman { diff_ids } else { chain_ids(&diff_ids) }
+        };
+        let known: BTreeSet<String> =
+            self.images.iter().filter(|i| !i.hollow).flat_map(keys).map(|key| key.to_string()).collect();
+        keys(image).iter().map(|key| known.contains(&key.to_string())).collect()
     }
 }
 
@@ -193,15 +223,6 @@ impl Archive {
         Ok(archive)
     }
 
-    /// Whether this blob (its hexadecimal name) is a member.
-    fn has(&self, hex: &str) -> bool {
-        self.members.contains(&format!("blobs/sha256/{hex}"))
-    }
-
-    fn blobs(&self) -> impl Iterator<Item = String> + '_ {
-        self.members.iter().filter_map(|m| m.strip_prefix("blobs/sha256/")).map(str::to_owned)
-    }
-
     fn document(&self, name: &str) -> io::Result<Value> {
         let bytes = self
             .documents
@@ -215,7 +236,8 @@ impl Archive {
         self.document(&format!("blobs/sha256/{hex}"))
     }
 
-    /// Images as a graph driver finds them: `manifest.json` with configs, tags and layer files.
+    /// Images as a graph driver finds them: `manifest.json` with configs, tags and layer files. The second of each pair
+    /// is the members that are its layers.
     fn by_manifest(&self) -> io::Result<Vec<(EngineImage, Vec<String>)>> {
         let manifest = self.document("manifest.json")?;
         let mut found = Vec::new();
@@ -232,14 +254,14 @@ impl Archive {
                 architecture: text(&config["architecture"]).to_owned(),
                 ..EngineImage::default()
             };
-            let layers = layers.iter().filter_map(|l| l.rsplit('/').next()).map(str::to_owned).collect();
             found.push((image, layers));
         }
         Ok(found)
     }
 
     /// Images as containerd finds them: `index.json` with a name per descriptor; of an index, the children that are here.
-    fn by_index(&self) -> io::Result<Vec<(EngineImage, Vec<String>)>> {
+    /// Podman calls an image by its config, and keeps the digests of the manifest as well.
+    fn by_index(&self, podman: bool) -> io::Result<Vec<(EngineImage, Vec<String>)>> {
         let index = self.document("index.json")?;
         let mut found: Vec<(EngineImage, Vec<String>)> = Vec::new();
         for descriptor in index["manifests"].as_array().into_iter().flatten() {
@@ -250,25 +272,32 @@ impl Archive {
                 continue;
             }
             let top = self.blob_document(&descriptor["digest"])?;
-            let manifest = match top["manifests"].as_array() {
-                None => top,
+            let (digest, manifest) = match top["manifests"].as_array() {
+                None => (id.to_owned(), top),
                 Some(children) => children
                     .iter()
                     .filter(|c| c["platform"]["os"] != "unknown")
-                    .find_map(|c| self.blob_document(&c["digest"]).ok())
+                    .find_map(|c| {
+                        Some((text(&c["digest"]).to_owned(), self.blob_document(&c["digest"]).ok()?))
+                    })
                     .ok_or_else(|| io::Error::other("no child of the index is here"))?,
             };
             let config = self.blob_document(&manifest["config"]["digest"])?;
             let mut image = EngineImage {
-                id: id.to_owned(),
+                id: if podman { text(&manifest["config"]["digest"]).to_owned() } else { id.to_owned() },
+                manifest: digest.clone(),
                 layers: texts(&config["rootfs"]["diff_ids"]),
                 architecture: text(&config["architecture"]).to_owned(),
                 ..EngineImage::default()
             };
             image.name(name, id);
+            if podman {
+                image.name(&format!("{}@{digest}", Name::parse(name).full()), &digest);
+            }
             let layers = manifest["layers"].as_array().into_iter().flatten();
-            let layers =
-                layers.map(|l| text(&l["digest"]).trim_start_matches("sha256:").to_owned()).collect();
+            let member =
+                |l: &Value| format!("blobs/sha256/{}", text(&l["digest"]).trim_start_matches("sha256:"));
+            let layers = layers.map(member).collect();
             found.push((image, layers));
         }
         Ok(found)

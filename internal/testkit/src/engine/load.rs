@@ -191,6 +191,10 @@ fn run(
         return connection.reply(&Reply::new(*status).json(&json!({ "message": message })));
     }
     let lines = take(profile, images, fault, &load.archive);
+    // Podman has the answer before it begins to give it.
+    if let (true, Some(error)) = (profile.podman, lines.iter().find_map(|line| line["error"].as_str())) {
+        return connection.reply(&Reply::new(500).json(&json!({ "message": error })));
+    }
     load.answer = lines.iter().map(Value::to_string).collect();
     connection.write_head(
         200,

@@ -1,14 +1,19 @@
 //! `cache load-img`: images by reference, or all, into an engine.
 
+use crate::cli::LoadFlags;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::load;
 
 use super::select::select;
 
-pub(crate) async fn load_img(context: &Context, references: &[String]) -> Result<(), CommandError> {
+pub(crate) async fn load_img(
+    context: &Context,
+    references: &[String],
+    flags: LoadFlags,
+) -> Result<(), CommandError> {
     let store = context.filled_store()?;
-    let engine = load::connect(context).await?;
+    let engine = load::connect(context, flags).await?;
     let platform = context.asked_platform()?.unwrap_or_else(|| engine.capabilities().platform.clone());
     let snapshot = store.snapshot()?;
     let entries = if references.is_empty() {
@@ -16,5 +21,5 @@ pub(crate) async fn load_img(context: &Context, references: &[String]) -> Result
     } else {
         select(&snapshot, references, Some(&platform))?
     };
-    load::load_entries(context, &store, &engine, entries, load::Wanted::default()).await
+    load::load_entries(context, &store, &engine, entries, load::Wanted::default(), flags).await
 }

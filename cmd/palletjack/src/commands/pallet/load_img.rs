@@ -1,6 +1,6 @@
 //! `load-img`: from the cache into an engine.
 
-use crate::cli::Selection;
+use crate::cli::{LoadFlags, Selection};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::load;
@@ -10,7 +10,8 @@ pub(crate) async fn load_img(
     context: &Context,
     at: PalletAt<'_>,
     selection: Selection,
+    flags: LoadFlags,
 ) -> Result<(), CommandError> {
     let requirements = Requirements::of_pallet(context, at, selection.include_disabled, VersionCheck::Yes)?;
-    load::load(context, requirements.wishes(context)?).await
+    load::load(context, requirements.wishes(context)?, flags).await
 }

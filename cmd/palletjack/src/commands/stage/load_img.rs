@@ -1,17 +1,21 @@
 //! `load-img`: from the cache into an engine.
 
-use crate::cli::BundleSelection;
+use crate::cli::{BundleSelection, LoadFlags};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::load;
 use crate::requirements::{Requirements, VersionCheck};
 
-pub(crate) async fn load_img(context: &Context, selection: &BundleSelection) -> Result<(), CommandError> {
+pub(crate) async fn load_img(
+    context: &Context,
+    selection: &BundleSelection,
+    flags: LoadFlags,
+) -> Result<(), CommandError> {
     let requirements = Requirements::of_stage(
         context,
         selection.bundle.as_deref(),
         selection.include_disabled,
         VersionCheck::Yes,
     )?;
-    load::load(context, requirements.wishes(context)?).await
+    load::load(context, requirements.wishes(context)?, flags).await
 }
