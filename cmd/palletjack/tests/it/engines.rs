@@ -152,3 +152,45 @@ fn the_tag_is_the_next_bundles_on_docker_20() {
     let current = current.platform("linux/amd64").unwrap().config.to_string();
     docker.create_never(&current).unwrap().assert_success();
 }
+
+/// A machine whose cache has an image that is named by its digest alone.
+fn digest_alone() -> (Machine, Image) {
+    let machine = Machine::new();
+    let registry = Registry::start().unwrap();
+    machine.mirror(&registry.url());
+    let mut image = ImageSet::build(&["acme/app:1"], &gzip()).unwrap().images.remove(0);
+    registry.publish(&image);
+    image.name.tag = None;
+    machine.run(&format!("cache add-img {}", by_digest(&image))).assert_success();
+    (machine, image)
+}
+
+fn by_digest(image: &Image) -> String {
+    format!("{}@{}", image.name.full(), image.top.digest)
+}
+
+/// Loads it twice, and says under which name it runs.
+fn load_digest_alone(machine: &Machine) -> String {
+    let (ran, document) = machine.json("cache load-img");
+    ran.assert_success();
+    assert_eq!(states(&document, "loaded"), 1, "{ran}");
+    let (ran, document) = machine.json("cache load-img");
+    ran.assert_success();
+    assert_eq!(states(&document, "present"), 1, "{ran}");
+    document["images"][0]["runs_as"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_image_without_a_tag_runs_on_every_engine() {
+    require_real!(Part::Docker20, Part::Docker28, Part::Podman);
+    let (mut machine, image) = digest_alone();
+    for engine in [Dockerd::debian().unwrap(), Dockerd::forky(Store::Containerd).unwrap()] {
+        machine.set("DOCKER_HOST", engine.host());
+        let runs_as = load_digest_alone(&machine);
+        engine.docker().unwrap().create_never(&runs_as).unwrap().assert_success();
+    }
+    let podman = Podman::start().unwrap();
+    machine.set("DOCKER_HOST", podman.host());
+    load_digest_alone(&machine);
+    podman.create_never(&by_digest(&image)).unwrap().assert_success();
+}

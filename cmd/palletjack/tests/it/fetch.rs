@@ -183,6 +183,30 @@ fn a_registry_that_is_down_is_told_in_one_line() {
 }
 
 #[test]
+fn a_captive_portal_is_no_registry() {
+    let (machine, registry) = scene();
+    registry.fault(When::any(), Fault::Html);
+    let (ran, document) = machine.json("plt cache-img");
+    ran.assert_code(4);
+    assert_eq!(states(&document, "failed"), 4, "{ran}");
+    assert!(ran.stderr.to_lowercase().contains("html") || ran.stderr.contains("web page"), "{ran}");
+    assert!(!ran.stderr.contains("<html"), "{ran}");
+    machine.run("cache verify").assert_code(3);
+}
+
+#[test]
+fn a_digest_alone_is_a_name_too() {
+    let (machine, registry) = scene();
+    let image = &small_set().images[0];
+    let reference = format!("{}/acme/one@{}", registry.host(), image.top.digest);
+    machine.run(&format!("cache add-img {reference}")).assert_success();
+    machine.assert_verified(1);
+    let (_, document) = machine.json("cache ls-img");
+    assert_eq!(document["images"][0]["reference"], reference);
+    machine.run(&format!("cache del-img {reference}")).assert_success();
+}
+
+#[test]
 fn a_tag_that_is_not_there_is_told_with_those_that_are() {
     let (machine, registry) = scene();
     registry.set_tag("acme/one", "1.0.1", small_set().images[0].top.digest);

@@ -77,6 +77,19 @@ fn a_named_workspace_has_its_own_cache_and_flags_go_before_variables() {
     assert_eq!(count(&machine, "cache ls-img"), 1);
 }
 
+#[test]
+fn a_cache_may_lie_at_any_path() {
+    let registry = Registry::start().unwrap();
+    registry.publish_all(small_set());
+    let machine = Machine::new();
+    let cache = machine.sandbox.root().join("Daten, größer: 100 %").display().to_string();
+    let reference = &pins(&registry, small_set())[0];
+    machine.run_args(&["--cache-dir", &cache, "cache", "add-img", reference]).assert_success();
+    machine.run_args(&["cache", "verify", "--cache-dir", &cache]).assert_success();
+    let ran = machine.run_args(&["cache", "ls-img", "--cache-dir", &cache]);
+    assert!(ran.stdout.contains("acme/one:1"), "{ran}");
+}
+
 /// Runs the program as `sudo` starts it: as root with root's home, and the caller's number in `SUDO_UID`. The caller's
 /// home stands in a user database of the test's own, which only this process sees.
 fn under_sudo(machine: &mut Machine, words: &str) -> palletjack_testkit::Ran {

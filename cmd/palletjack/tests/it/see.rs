@@ -190,7 +190,7 @@ fn a_damaged_blob_is_found_with_all_images_that_it_hurts_and_mended() {
     registry.clear_requests();
     machine.run("plt cache-img").assert_success();
     machine.assert_verified(4);
-    assert_eq!(registry.count("GET", "/blobs/sha256:"), 2, "{:?}", pins);
+    assert_eq!(registry.count("GET", "/blobs/sha256:"), 2, "{pins:?}");
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 use std::process::Child;
 
+use palletjack_testkit::real::{Dockerd, Part};
 use palletjack_testkit::registry::{Fault, Gate, Registry, When};
+use palletjack_testkit::require_real;
 
 use crate::machine::{Machine, own_layer, pins, show, small_set};
 
@@ -119,4 +121,17 @@ fn two_platforms_can_be_fetched_at_once() {
     gate.open();
     children.into_iter().for_each(finish);
     machine.assert_verified(3);
+}
+
+#[test]
+fn two_processes_may_load_into_one_engine() {
+    require_real!(Part::Docker20);
+    let (mut machine, registry) = (Machine::new(), Registry::start().unwrap());
+    machine.pallet_in(&registry, small_set());
+    machine.run("plt cache-img").assert_success();
+    let engine = Dockerd::debian().unwrap();
+    machine.set("DOCKER_HOST", engine.host());
+    let children: Vec<Child> = (0..2).map(|_| machine.command("plt load-img").spawn().unwrap()).collect();
+    children.into_iter().for_each(finish);
+    assert_eq!(engine.docker().unwrap().tags().unwrap().len(), 4);
 }
