@@ -419,7 +419,7 @@ fn reading_needs_no_write() {
     fs::remove_dir_all(store.root().join("state")).unwrap();
     let reader = Store::open(store.root(), Access::Read, &amd64()).unwrap();
     let _lease = reader.lease().unwrap();
-    assert_eq!(reader.snapshot().unwrap().entries(), [entry.clone()]);
+    assert_eq!(reader.snapshot().unwrap().entries(), std::slice::from_ref(&entry));
     let image = reader.image(&entry).unwrap();
     assert_eq!(image.config.platform, amd64());
     assert!(image.index.is_some());
