@@ -199,6 +199,27 @@ pub enum LoadError {
         /// What was found instead.
         what: String,
     },
+    /// It is loaded, and the engine's file system failed to write it out.
+    #[error(
+        "{image} is loaded, but the engine's file system cannot write it out: it would be damaged after a power cut; look          what the kernel says of the medium (`dmesg`)"
+    )]
+    NotDurable {
+        /// The image.
+        image: String,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Its files in the engine are not those of the cache, and could not be mended.
+    #[error("{image} is damaged in the engine ({what}): {todo}")]
+    Damaged {
+        /// The image.
+        image: String,
+        /// In what way.
+        what: String,
+        /// What to do.
+        todo: String,
+    },
     /// The engine could not be asked.
     #[error("it is not known whether the engine has {image}")]
     Unknown {
@@ -218,6 +239,7 @@ impl LoadError {
             Self::Export { source, .. } if source.is_no_space() => ErrorKind::NoSpace,
             Self::Export { .. } => ErrorKind::Cache,
             Self::NoSpace { .. } => ErrorKind::NoSpace,
+            Self::Damaged { .. } => ErrorKind::Corrupt,
             _ => ErrorKind::Engine,
         }
     }

@@ -37,6 +37,7 @@ mod capabilities;
 mod claims;
 mod connect;
 mod disk;
+mod durable;
 mod endpoint;
 mod error;
 mod event;
@@ -47,6 +48,7 @@ mod order;
 mod outcome;
 mod plan;
 mod rehearsal;
+pub mod repin;
 mod run;
 mod sighting;
 mod upload;
@@ -56,6 +58,9 @@ pub use around::Around;
 pub use capabilities::{Capabilities, EngineKind};
 pub use connect::Engine;
 pub use disk::Forecast;
+pub use durable::{
+    CompareError, Compared, Durability, Durable, DurableReport, Recovered, RecoveredAs, Removal,
+};
 pub use endpoint::{Endpoint, EndpointError, Found, Surroundings, find};
 pub use error::{EngineError, ErrorKind, LoadError, Phase, RunError};
 pub use event::Event;
