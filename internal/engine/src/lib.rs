@@ -50,6 +50,7 @@ mod plan;
 mod rehearsal;
 pub mod repin;
 mod run;
+pub mod repin;
 mod sighting;
 mod upload;
 mod wait;

@@ -12,7 +12,7 @@ use palletjack_testkit::image as built;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct Cache {
     pub(crate) store: Store,
@@ -31,7 +31,7 @@ pub(crate) fn layer(number: u64, size: u64) -> built::Layer {
 /// A multi-platform image of which a cache has one platform only.
 pub(crate) fn image(reference: &str, seed: u64) -> built::Image {
     built::ImageBuilder::new(reference)
-        .kind(if seed % 2 == 0 { built::Kind::Docker } else { built::Kind::Oci })
+        .kind(if seed.is_multiple_of(2) { built::Kind::Docker } else { built::Kind::Oci })
         .platform("linux/amd64", [layer(seed, 400_000), layer(seed + 1000, 20_000)])
         .platform("linux/arm64", [layer(seed + 2000, 1_000)])
         .build()
