@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use palletjack_image::LayerCompression;
+use palletjack_image::{Digest, LayerCompression};
 use palletjack_store::{Image, Store};
 
 use crate::connect::Engine;
@@ -51,12 +51,14 @@ impl Engine {
         delta: Delta,
         turn: usize,
     ) -> Result<ImagePlan, LoadError> {
-        let recoded = job.image.layers.iter().filter(|layer| {
-            delta.send.contains(&layer.digest)
-                && !self.capabilities().reads_zstd()
-                && LayerCompression::of(&layer.media_type) == Some(LayerCompression::Zstd)
-        });
-        let recoded = recoded.count();
+        let recoded: HashSet<Digest> = if self.capabilities().reads_zstd() {
+            HashSet::new()
+        } else {
+            let is_zstd = |media_type: &str| LayerCompression::of(media_type) == Some(LayerCompression::Zstd);
+            let sent = job.image.layers.iter().filter(|layer| delta.send.contains(&layer.digest));
+            sent.filter(|layer| is_zstd(&layer.media_type)).map(|layer| layer.digest).collect()
+        };
+        let recoded = recoded.len();
         let (step, layers, omitted) = (delta.step(), delta.send.len(), delta.omit.len());
         let (layer_bytes, omitted_bytes) = (delta.layer_bytes, delta.omitted_bytes);
         let archive_bytes = self.export(store, job, delta)?.length();

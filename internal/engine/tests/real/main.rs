@@ -2,66 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, wherever it does")]
 
+mod delta;
+mod engine;
+#[path = "../support/mod.rs"]
 mod support;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use engine::Real;
 use palletjack_archive::{Export, Item, Names};
-use palletjack_engine::{Endpoint, Engine, EngineKind, ErrorKind, LoadOptions, Loaded, RunsAs, Step, Was};
-use palletjack_image::Digest;
-use palletjack_testkit::image::{Compression, ImageBuilder, Kind, LayerBuilder};
+use palletjack_engine::{Endpoint, Engine, EngineKind, ErrorKind, LoadOptions, Loaded, RunsAs, Was};
+use palletjack_testkit::image::{ImageBuilder, Kind, LayerBuilder};
 use palletjack_testkit::real::{Dockerd, Part, Podman, Store};
 use palletjack_testkit::require_real;
 use support::{Cache, layer, load};
-
-enum Real {
-    Docker(Box<Dockerd>),
-    Podman(Podman),
-}
-
-impl Real {
-    fn socket(&self) -> PathBuf {
-        match self {
-            Self::Docker(docker) => docker.socket(),
-            Self::Podman(podman) => podman.socket(),
-        }
-    }
-
-    /// Whether a container of the reference can be created without a network.
-    fn runs(&self, reference: &str) -> bool {
-        let ran = match self {
-            Self::Docker(docker) => docker.docker().unwrap().create_never(reference),
-            Self::Podman(podman) => podman.create_never(reference),
-        };
-        ran.unwrap().success()
-    }
-
-    /// The ID of the image that a name means.
-    fn id(&self, reference: &str) -> Option<String> {
-        let args = ["image", "inspect", "--format", "{{.Id}}", reference];
-        let ran = match self {
-            Self::Docker(docker) => docker.docker().unwrap().run(&args),
-            Self::Podman(podman) => podman.run(&args),
-        };
-        let ran = ran.unwrap();
-        let id = ran.success().then(|| ran.stdout.trim().to_owned())?;
-        Some(if id.starts_with("sha256:") { id } else { format!("sha256:{id}") })
-    }
-
-    /// The IDs of all images, unnamed ones too.
-    fn images(&self) -> Vec<String> {
-        let args = ["images", "--all", "--quiet", "--no-trunc"];
-        let ran = match self {
-            Self::Docker(docker) => docker.docker().unwrap().run(&args),
-            Self::Podman(podman) => podman.run(&args),
-        };
-        let listed = ran.unwrap().ok().unwrap();
-        let mut ids: Vec<String> = listed.lines().map(str::to_owned).collect();
-        ids.sort();
-        ids.dedup();
-        ids
-    }
-}
 
 /// What an engine can do with a reference that has a digest.
 fn resolves_as_expected(real: &Real, loaded: &Loaded, pins: bool) {
@@ -84,7 +39,7 @@ fn resolves_as_expected(real: &Real, loaded: &Loaded, pins: bool) {
 }
 
 /// The life of a device's images, on one engine.
-async fn everything(real: &Real, kind: EngineKind, pins: bool, zstd: bool) {
+async fn everything(real: &Arc<Real>, kind: EngineKind, pins: bool, zstd: bool) {
     let options = LoadOptions::default();
     let engine = Engine::connect(Endpoint::Unix(real.socket())).await.unwrap();
     assert_eq!(engine.capabilities().kind, kind, "{}", engine.capabilities());
@@ -112,16 +67,21 @@ async fn everything(real: &Real, kind: EngineKind, pins: bool, zstd: bool) {
     ];
 
     let (results, events) = load(&engine, &cache, &images, &options).await;
-    for (index, (result, image)) in results.into_iter().zip(&images).enumerate() {
+    let mut total = 0;
+    for (index, result) in results.into_iter().enumerate() {
         let loaded = result.unwrap();
         let Was::Sent { bytes, layer_bytes, whole_again: false } = loaded.was else { panic!("{loaded:?}") };
-        assert_eq!(layer_bytes, image.layers.iter().map(|layer| layer.size).sum::<u64>());
         assert!(bytes > layer_bytes);
+        total += layer_bytes;
         resolves_as_expected(real, &loaded, pins);
         for step in ["checking", "sending", "loaded"] {
             assert!(events.contains(&format!("{index} {step}")), "{step}: {events:?}");
         }
     }
+    // The base is in all of them, and was sent with one.
+    let layers = images.iter().flat_map(|image| &image.layers);
+    let distinct: BTreeMap<_, u64> = layers.map(|layer| (layer.digest, layer.size)).collect();
+    assert_eq!(total, distinct.values().sum::<u64>());
 
     let before = real.images();
     let (results, events) = load(&engine, &cache, &images, &options).await;
@@ -141,7 +101,10 @@ async fn everything(real: &Real, kind: EngineKind, pins: bool, zstd: bool) {
     two_pins_of_a_tag(real, &engine, pins).await;
     a_tag_that_moves_on(real, &engine, pins).await;
     with_and_without_the_digest(real, &engine, pins).await;
-    zstd_layers(real, &engine, zstd).await;
+    delta::zstd_layers(real, &engine, zstd).await;
+    delta::siblings_and_partly_present(real, &engine, pins).await;
+    delta::a_name_that_was_lost(real, &engine, pins).await;
+    delta::a_delta_with_a_hole(real, &engine, pins).await;
 }
 
 /// Somebody loaded one archive of several images, which loses digests on some engines. Whatever is missing then is
@@ -291,76 +254,30 @@ async fn with_and_without_the_digest(real: &Real, engine: &Engine, pins: bool) {
     }
 }
 
-/// Loaded as they are, or recoded on the way; the cache keeps them as they were.
-async fn zstd_layers(real: &Real, engine: &Engine, reads: bool) {
-    let cache = Cache::new();
-    let build = |seed, compression| {
-        let layer = LayerBuilder::new().filler("file", seed, 400_000).file("a", "b");
-        layer.compression(compression).build().unwrap()
-    };
-    let layers =
-        [build(301, Compression::Gzip), build(302, Compression::Zstd), build(303, Compression::Zstd)];
-    let image =
-        ImageBuilder::new("acme/packed:1").kind(Kind::Oci).platform("linux/amd64", layers).index().build();
-    let image = image.unwrap();
-    let image = cache.publish(&image, &image.pinned());
-    let as_it_is: u64 = image.layers.iter().map(|layer| layer.size).sum();
-    let images = [image];
-    for was_present in [false, true] {
-        let planned =
-            engine.plan(&cache.store, &images, &LoadOptions::default()).await.images.remove(0).unwrap();
-        assert_eq!(planned.recoded, if reads || was_present { 0 } else { 2 });
-        let (results, _) = load(engine, &cache, &images, &LoadOptions::default()).await;
-        let loaded = results[0].as_ref().unwrap();
-        match loaded.was {
-            Was::Present => assert!(was_present),
-            Was::Sent { layer_bytes, whole_again, .. } => {
-                assert!(!was_present && !whole_again);
-                assert_eq!(layer_bytes == as_it_is, reads, "{layer_bytes}, {as_it_is} in the cache");
-            }
-        }
-        resolves_as_expected(real, loaded, engine.capabilities().resolves_pins());
-        assert!(real.runs("acme/packed:1"));
-    }
-    for layer in &images[0].layers {
-        let content = std::fs::read(cache.store.blob_path(&layer.digest)).unwrap();
-        assert_eq!(Digest::of(&content), layer.digest);
-    }
-
-    // A corrupt one is found before its header goes out.
-    let layer = build(304, Compression::Zstd);
-    let bad = ImageBuilder::new("acme/packed-bad:1").kind(Kind::Oci).platform("linux/amd64", [layer]).build();
-    let bad = cache.publish(&bad.unwrap(), "acme/packed-bad:1");
-    cache.damage(&bad.layers[0].digest);
-    let (results, _) = load(engine, &cache, &[bad], &LoadOptions::default()).await;
-    assert_eq!(results[0].as_ref().unwrap_err().kind(), ErrorKind::Corrupt);
-    assert!(!real.runs("acme/packed-bad:1"));
-}
-
 #[tokio::test]
 async fn docker_20_with_a_graph_driver() {
     require_real!(Part::Docker20);
-    let real = Real::Docker(Box::new(Dockerd::debian().unwrap()));
+    let real = Arc::new(Real::Docker(Box::new(Dockerd::debian().unwrap())));
     Box::pin(everything(&real, EngineKind::DockerGraph, false, false)).await;
 }
 
 #[tokio::test]
 async fn docker_28_with_a_graph_driver() {
     require_real!(Part::Docker28);
-    let real = Real::Docker(Box::new(Dockerd::forky(Store::GraphDriver).unwrap()));
+    let real = Arc::new(Real::Docker(Box::new(Dockerd::forky(Store::GraphDriver).unwrap())));
     Box::pin(everything(&real, EngineKind::DockerGraph, false, true)).await;
 }
 
 #[tokio::test]
 async fn docker_28_with_the_containerd_store() {
     require_real!(Part::Docker28);
-    let real = Real::Docker(Box::new(Dockerd::forky(Store::Containerd).unwrap()));
+    let real = Arc::new(Real::Docker(Box::new(Dockerd::forky(Store::Containerd).unwrap())));
     Box::pin(everything(&real, EngineKind::DockerContainerd, true, true)).await;
 }
 
 #[tokio::test]
 async fn podman() {
     require_real!(Part::Podman);
-    let real = Real::Podman(Podman::start().unwrap());
+    let real = Arc::new(Real::Podman(Podman::start().unwrap()));
     Box::pin(everything(&real, EngineKind::Podman, true, true)).await;
 }
