@@ -149,29 +149,32 @@ impl Store {
     /// Opens and locks a partial download; `None` where someone else has it.
     ///
     /// A partial is renamed away when it becomes a blob, so after locking, the open file must still be the one at
-    /// that path.
+    /// that path. Just before, it becomes read-only, so who may not open it for writing may be late by a moment.
     fn lock_partial(&self, path: &Path) -> Result<Option<File>, StoreError> {
+        /// More than the moments in which a file can be finished by one process after the other.
+        const TRIES: u32 = 16;
+        let mut tries = 0;
         loop {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o644)
-                .open(path)
-                .map_err(io_error("open", path))?;
+            tries += 1;
+            let opened =
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(path);
+            let file = match opened {
+                Ok(file) => file,
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied && tries < TRIES => {
+                    match make_writable(path) {
+                        Ok(true) => continue,
+                        Ok(false) => return Ok(None),
+                        Err(_) => return Err(io_error("open", path)(error)),
+                    }
+                }
+                Err(error) => return Err(io_error("open", path)(error)),
+            };
             if !try_lock(&file, path)? {
                 return Ok(None);
             }
-            let ours = file.metadata().map_err(io_error("look at", path))?;
-            match fs::metadata(path) {
-                Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => {
-                    self.inner.owner.give(&file, path)?;
-                    return Ok(Some(file));
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(io_error("look at", path)(error)),
+            if is_at(&file, path)? {
+                self.inner.owner.give(&file, path)?;
+                return Ok(Some(file));
             }
         }
     }
@@ -190,6 +193,33 @@ impl Store {
         file.sync_all().map_err(io_error("sync", &path))?;
         Ok(true)
     }
+}
+
+/// Whether an open file is the one at this path.
+fn is_at(file: &File, path: &Path) -> Result<bool, StoreError> {
+    let ours = file.metadata().map_err(io_error("look at", path))?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((there.dev(), there.ino()) == (ours.dev(), ours.ino())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(io_error("look at", path)(error)),
+    }
+}
+
+/// Lets a partial be written that was read-only when a crash kept it from its name. `false` where somebody is giving
+/// it its name right now. A file that is gone meanwhile is fine.
+fn make_writable(path: &Path) -> Result<bool, StoreError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(io_error("open", path)(error)),
+    };
+    if !try_lock(&file, path)? {
+        return Ok(false);
+    }
+    if is_at(&file, path)? {
+        file.set_permissions(Permissions::from_mode(0o644)).map_err(io_error("set the mode of", path))?;
+    }
+    Ok(true)
 }
 
 pub(crate) fn hash_file(file: &mut File, path: &Path) -> Result<Hasher, StoreError> {
