@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::mem::MaybeUninit;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Child;
@@ -53,7 +54,7 @@ fn a_fetch_that_is_killed_anywhere_leaves_a_cache_that_is_right_and_can_go_on() 
     let layers: Vec<_> = set.layers("linux/amd64").into_values().collect();
     for seed in 0..8 {
         let mut numbers = Numbers(seed);
-        let (machine, registry) = (Machine::new(), Registry::start().unwrap());
+        let (machine, registry) = (Machine::unprivileged(), Registry::start().unwrap());
         machine.pallet_in(&registry, set);
         let kill = |when: When, fault: &dyn Fn(Gate) -> Fault| {
             let gate = Gate::new();
@@ -107,7 +108,7 @@ fn wait_for_partial(cache: &Path, blob: &Digest, bytes: u64) {
 #[test]
 fn a_fetch_that_is_interrupted_keeps_what_it_has_and_goes_on_there() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
-        let (machine, registry) = (Machine::new(), Registry::start().unwrap());
+        let (machine, registry) = (Machine::unprivileged(), Registry::start().unwrap());
         let shape = Shape { app_bytes: 1_500_000, ..Shape::small() };
         let set = ImageSet::build(&["acme/one:1", "acme/two:2"], &shape).unwrap();
         machine.pallet_in(&registry, &set);
@@ -140,7 +141,7 @@ fn a_fetch_that_is_interrupted_keeps_what_it_has_and_goes_on_there() {
 #[test]
 fn a_load_that_is_ended_leaves_an_engine_that_can_be_loaded_again() {
     for (signal, code) in [(Signal::INT, Some(130)), (Signal::TERM, Some(143)), (Signal::KILL, None)] {
-        let (mut machine, registry) = (Machine::new(), Registry::start().unwrap());
+        let (mut machine, registry) = (Machine::unprivileged(), Registry::start().unwrap());
         machine.pallet_in(&registry, small_set());
         machine.run("plt cache-img").assert_success();
         let engine = Engine::start(Profile::docker_20()).unwrap();
@@ -161,7 +162,7 @@ fn a_load_that_is_ended_leaves_an_engine_that_can_be_loaded_again() {
 /// Whatever has a name in `blobs` is what it is called, also when nothing in `index.json` names it yet.
 #[test]
 fn blobs_without_a_name_are_right_too_or_are_not_believed() {
-    let (machine, registry) = (Machine::new(), Registry::start().unwrap());
+    let (machine, registry) = (Machine::unprivileged(), Registry::start().unwrap());
     machine.pallet_in(&registry, small_set());
     let layer = own_layer(small_set(), 0);
     // As after a crash of another program's making: the right name, the right size, the wrong content.
@@ -177,7 +178,7 @@ fn blobs_without_a_name_are_right_too_or_are_not_believed() {
 /// `manifest.json` follows from `index.json` and is written after it: a crash in between leaves the old one.
 #[test]
 fn an_old_manifest_json_is_told_and_brought_up_to_date() {
-    let (machine, registry) = (Machine::new(), Registry::start().unwrap());
+    let (machine, registry) = (Machine::unprivileged(), Registry::start().unwrap());
     let pins = machine.pallet_in(&registry, small_set());
     machine.run(&format!("cache add-img {}", pins[0])).assert_success();
     let path = machine.layout().join("manifest.json");
@@ -194,4 +195,21 @@ fn an_old_manifest_json_is_told_and_brought_up_to_date() {
     assert_eq!(document["requests"], 0);
     assert_eq!(fs::read(&path).unwrap(), whole);
     machine.assert_verified(4);
+}
+
+/// A partial becomes read-only just before it gets its name: a crash in between must not be in anybody's way.
+#[test]
+fn a_partial_that_is_whole_and_read_only_is_taken_up() {
+    let (machine, registry) = (Machine::unprivileged(), Registry::start().unwrap());
+    let pins = machine.pallet_in(&registry, small_set());
+    machine.run(&format!("cache add-img {}", pins[0])).assert_success();
+    let layer = own_layer(small_set(), 1);
+    let name = layer.digest.to_string().replace(':', "-");
+    let path = machine.sandbox.cache().join("state/ingest").join(name);
+    fs::write(&path, layer.blob.read().unwrap()).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+    machine.run("plt cache-img").assert_success();
+    machine.assert_verified(4);
+    assert_eq!(registry.count("GET", &format!("/blobs/{}", layer.digest)), 0, "it was there already");
+    assert!(!path.exists());
 }

@@ -22,13 +22,20 @@ pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_palletjack");
 pub(crate) struct Machine {
     pub(crate) sandbox: Sandbox,
     variables: BTreeMap<String, String>,
+    /// Whether runs have no more rights than any user, even if the tests are run by root.
+    unprivileged: bool,
 }
 
 impl Machine {
     pub(crate) fn new() -> Self {
         let variables = [("PALLETJACK_PLATFORM", "linux/amd64"), ("https_proxy", "http://127.0.0.1:1")];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Self { sandbox: Sandbox::new().unwrap(), variables: variables.into() }
+        Self { sandbox: Sandbox::new().unwrap(), variables: variables.into(), unprivileged: false }
+    }
+
+    /// One whose runs may write only what its owner may write. Root may write anything, and so sees fewer errors.
+    pub(crate) fn unprivileged() -> Self {
+        Self { unprivileged: rustix::process::geteuid().is_root(), ..Self::new() }
     }
 
     /// Sets a variable for every run.
@@ -47,7 +54,19 @@ impl Machine {
 
     /// Runs the program with these arguments.
     pub(crate) fn run_args(&self, args: &[&str]) -> Ran {
-        self.run_other(PROGRAM, args)
+        let mut words = self.words();
+        let program = words.remove(0);
+        words.extend(args);
+        self.run_other(program, &words)
+    }
+
+    /// How the program is started. Without capabilities, root is a user like any other.
+    fn words(&self) -> Vec<&'static str> {
+        if self.unprivileged {
+            vec!["/usr/bin/setpriv", "--inh-caps=-all", "--bounding-set=-all", PROGRAM]
+        } else {
+            vec![PROGRAM]
+        }
     }
 
     /// Runs another program in the same environment.
@@ -59,8 +78,10 @@ impl Machine {
 
     /// The program with these words, not yet run, its output kept.
     pub(crate) fn command(&self, words: &str) -> Command {
-        let mut command = self.sandbox.command(PROGRAM);
+        let start = self.words();
+        let mut command = self.sandbox.command(start[0]);
         command
+            .args(&start[1..])
             .args(words.split_whitespace())
             .envs(&self.variables)
             .stdin(Stdio::null())

@@ -16,7 +16,7 @@ fn finish(child: Child) {
 #[test]
 fn processes_that_fetch_the_same_fetch_each_blob_once() {
     for processes in [2, 8] {
-        let (machine, registry) = (Machine::new(), Registry::start().unwrap());
+        let (machine, registry) = (Machine::unprivileged(), Registry::start().unwrap());
         machine.pallet_in(&registry, small_set());
         // All of them stand before the first manifest at the same moment.
         let gate = Gate::new();
@@ -36,7 +36,7 @@ fn processes_that_fetch_the_same_fetch_each_blob_once() {
 
 #[test]
 fn a_layer_that_another_process_has_begun_is_waited_for() {
-    let (machine, registry) = (Machine::new(), Registry::start().unwrap());
+    let (machine, registry) = (Machine::unprivileged(), Registry::start().unwrap());
     let pins = machine.pallet_in(&registry, small_set());
     let layer = own_layer(small_set(), 0);
     let gate = Gate::new();
@@ -59,7 +59,7 @@ fn a_layer_that_another_process_has_begun_is_waited_for() {
 
 #[test]
 fn a_process_that_is_killed_keeps_nobody_waiting() {
-    let (machine, registry) = (Machine::new(), Registry::start().unwrap());
+    let (machine, registry) = (Machine::unprivileged(), Registry::start().unwrap());
     let pins = machine.pallet_in(&registry, small_set());
     let layer = own_layer(small_set(), 0);
     let gate = Gate::new();
@@ -82,7 +82,7 @@ fn a_process_that_is_killed_keeps_nobody_waiting() {
 
 #[test]
 fn removing_while_another_fetches_disturbs_nobody() {
-    let (machine, registry) = (Machine::new(), Registry::start().unwrap());
+    let (machine, registry) = (Machine::unprivileged(), Registry::start().unwrap());
     let pins = machine.pallet_in(&registry, small_set());
     machine.run(&format!("cache add-img {}", pins[1])).assert_success();
     let gate = Gate::new();
@@ -106,7 +106,7 @@ fn removing_while_another_fetches_disturbs_nobody() {
 
 #[test]
 fn two_platforms_can_be_fetched_at_once() {
-    let (machine, registry) = (Machine::new(), Registry::start().unwrap());
+    let (machine, registry) = (Machine::unprivileged(), Registry::start().unwrap());
     registry.publish_all(small_set());
     let pin = &pins(&registry, small_set())[0];
     let gate = Gate::new();
@@ -126,7 +126,7 @@ fn two_platforms_can_be_fetched_at_once() {
 #[test]
 fn two_processes_may_load_into_one_engine() {
     require_real!(Part::Docker20);
-    let (mut machine, registry) = (Machine::new(), Registry::start().unwrap());
+    let (mut machine, registry) = (Machine::unprivileged(), Registry::start().unwrap());
     machine.pallet_in(&registry, small_set());
     machine.run("plt cache-img").assert_success();
     let engine = Dockerd::debian().unwrap();
