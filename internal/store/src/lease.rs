@@ -60,6 +60,17 @@ impl Store {
         Ok(file)
     }
 
+    /// Keeps `index.json` and `manifest.json` as they are while they are compared. `None` on a medium without lock
+    /// files, where nobody changes them.
+    pub(crate) fn share_index(&self) -> Result<Option<File>, StoreError> {
+        let path = self.state().join("index.lock");
+        let file = self.open_lock("index.lock")?;
+        if let Some(file) = &file {
+            file.lock_shared().map_err(io_error("lock", &path))?;
+        }
+        Ok(file)
+    }
+
     fn open_lock(&self, name: &str) -> Result<Option<File>, StoreError> {
         let path = self.state().join(name);
         match self.inner.access {

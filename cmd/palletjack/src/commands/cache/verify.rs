@@ -30,6 +30,8 @@ struct Finding {
 
 pub(crate) fn verify(context: &Context, discard: bool) -> Result<(), CommandError> {
     let store = context.filled_store()?;
+    // Opening it to write completes what a crash has left undone; where that is not permitted, it is only checked.
+    let store = context.writable_store().unwrap_or(store);
     let lease = store.lease()?;
     let bar = ProgressBar::no_length().with_style(
         ProgressStyle::with_template("{spinner} {bytes} hashed, {bytes_per_sec}")
