@@ -105,6 +105,26 @@ fn removing_while_another_fetches_disturbs_nobody() {
 }
 
 #[test]
+fn verifying_while_others_fetch_and_remove_finds_nothing_wrong() {
+    let (machine, registry) = (Machine::unprivileged(), Registry::start().unwrap());
+    let pins = machine.pallet_in(&registry, small_set());
+    machine.run(&format!("cache add-img {}", pins[3])).assert_success();
+    for round in 0..5 {
+        let fetching = machine.command("plt cache-img").spawn().unwrap();
+        let checking: Vec<Child> = (0..3).map(|_| machine.command("cache verify").spawn().unwrap()).collect();
+        finish(fetching);
+        checking.into_iter().for_each(finish);
+        let words = format!("cache del-img {} {}", pins[round % 3], pins[(round + 1) % 3]);
+        let removing = machine.command(&words).spawn().unwrap();
+        let checking = machine.command("cache verify").spawn().unwrap();
+        finish(removing);
+        finish(checking);
+    }
+    machine.run("plt cache-img").assert_success();
+    machine.assert_verified(4);
+}
+
+#[test]
 fn two_platforms_can_be_fetched_at_once() {
     let (machine, registry) = (Machine::unprivileged(), Registry::start().unwrap());
     registry.publish_all(small_set());
