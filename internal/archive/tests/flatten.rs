@@ -225,6 +225,7 @@ fn differences_are_found_and_named() {
     let base = |l: LayerBuilder| {
         l.directory("etc")
             .file("etc/a", "one")
+            .program("etc/run", "two")
             .program("bin/sh", "#!/bin/sh")
             .hardlink("bin/ash", "bin/sh")
             .symlink("lib", "usr/lib")
@@ -246,6 +247,7 @@ fn differences_are_found_and_named() {
     let other_way = export(|l| {
         l.directory("etc")
             .file("etc/a", "one")
+            .program("etc/run", "two")
             .program("bin/ash", "#!/bin/sh")
             .hardlink("bin/sh", "bin/ash")
             .symlink("lib", "usr/lib")
@@ -255,6 +257,7 @@ fn differences_are_found_and_named() {
     let emptied = export(|l| {
         l.directory("etc")
             .file("etc/a", "")
+            .program("etc/run", "two")
             .program("bin/sh", "")
             .hardlink("bin/ash", "bin/sh")
             .symlink("lib", "usr/lib")
@@ -266,6 +269,7 @@ fn differences_are_found_and_named() {
     let changed = export(|l| {
         l.directory("etc")
             .directory("etc/a")
+            .file("etc/run", "two")
             .file("bin/sh", "#!/bin/sh")
             .file("extra", "one")
             .symlink("lib", "usr/lib64")
@@ -274,7 +278,7 @@ fn differences_are_found_and_named() {
         compare(changed),
         [
             "/etc/a is another kind of file",
-            "/bin/sh has the mode 644 instead of 755",
+            "/etc/run has the mode 644 instead of 755",
             "/extra should not be there",
             "/lib is another kind of file",
             "/bin/ash is missing",

@@ -108,11 +108,7 @@ fn add(tarball: &mut Tarball<impl Read>, member: Member, tree: &mut Tree) -> Res
         MemberKind::Directory => (Kind::Directory, mode),
         MemberKind::Symlink(target) => (Kind::Symlink(target.into()), mode),
         MemberKind::Special => (Kind::Special, mode),
-        // Another name of the same file, with whatever is true of it.
-        MemberKind::Hardlink(target) => match tree.get(&target) {
-            Some(node) if node.kind != Kind::Directory => (node.kind.clone(), node.mode),
-            _ => (Kind::Unknown, mode),
-        },
+        MemberKind::Hardlink(target) => (tree.link(&target), None),
     };
     tree.insert(path, kind, mode)
 }

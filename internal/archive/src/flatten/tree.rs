@@ -15,8 +15,8 @@ const MAX_FILES: usize = 4_000_000;
 pub struct Node {
     /// What it is.
     pub kind: Kind,
-    /// Permission bits with set-user-ID, set-group-ID and sticky bit. `None` for directories that a layer has files in
-    /// without listing them: engines give those different ones.
+    /// Permission bits with set-user-ID, set-group-ID and sticky bit. `None` where engines differ: for directories that
+    /// a layer has files in without listing them, and for files with several names.
     pub mode: Option<u32>,
     /// Which layer it is of, the lowest being 0.
     layer: u32,
@@ -107,6 +107,18 @@ impl Tree {
             self.remove_below(&path, u32::MAX);
         }
         if self.nodes.len() > MAX_FILES { Err(TarError::TooLarge("millions of files")) } else { Ok(()) }
+    }
+
+    /// What another name of this file is. Engines give the file the mode of whichever of its names they unpack last, and
+    /// not all the same one, so that the mode of none is known.
+    pub(super) fn link(&mut self, target: &[u8]) -> Kind {
+        match self.nodes.get_mut(target) {
+            Some(node) if node.kind != Kind::Directory => {
+                node.mode = None;
+                node.kind.clone()
+            }
+            _ => Kind::Unknown,
+        }
     }
 
     /// Hides what lower layers have at a path (a whiteout).

@@ -14,7 +14,7 @@ use palletjack_testkit::image as built;
 
 pub(crate) struct Cache {
     pub(crate) store: Store,
-    _directory: tempfile::TempDir,
+    _directory: Option<tempfile::TempDir>,
 }
 
 pub(crate) fn amd64() -> Platform {
@@ -22,6 +22,7 @@ pub(crate) fn amd64() -> Platform {
 }
 
 /// A layer of about this many bytes, another one for each number.
+#[allow(dead_code, reason = "each file of tests is built with this one, and not all need it")]
 pub(crate) fn layer(number: u64, size: u64) -> built::Layer {
     let layer = built::LayerBuilder::new().file("number", number.to_string());
     layer.filler("filler", number, size).build().unwrap()
@@ -31,7 +32,14 @@ impl Cache {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path(), Access::Write, &amd64()).unwrap();
-        Self { store, _directory: directory }
+        Self { store, _directory: Some(directory) }
+    }
+
+    /// A cache in a directory that stays.
+    #[allow(dead_code, reason = "each file of tests is built with this one, and not all need it")]
+    pub(crate) fn at(directory: &std::path::Path) -> Self {
+        let store = Store::open(directory, Access::Write, &amd64()).unwrap();
+        Self { store, _directory: None }
     }
 
     fn put(&self, descriptor: &Descriptor, mut from: impl Read) {
