@@ -28,8 +28,9 @@
 //! * success is what the engine says when asked afterwards, not what it says while loading;
 //! * one image's failure does not stop the others.
 //!
-//! What it never does: read the environment, start or configure an engine, remove an image, remember on disk what an
-//! engine has.
+//! What it never does: read the environment, start or configure an engine unasked, remember on disk what an engine has,
+//! or remove an image: but for the second, nameless record that Docker makes of one that is loaded again, and for what
+//! an unfinished load left damaged ([`Durable`]).
 
 mod answer;
 mod around;
@@ -44,13 +45,13 @@ mod event;
 mod job;
 mod known;
 mod load;
+mod nameless;
 mod order;
 mod outcome;
 mod plan;
 mod rehearsal;
 pub mod repin;
 mod run;
-pub mod repin;
 mod sighting;
 mod upload;
 mod wait;

@@ -109,6 +109,7 @@ impl Run<'_> {
             seen = looked.seen;
         }
         tracing::debug!(image = job.name(), ?seen, "sending");
+        let was_known = seen.content || seen.tag == Some(true);
         let delta = job.delta(known);
         let mut whole_again = false;
         let mut sent = Sent::default();
@@ -123,8 +124,12 @@ impl Run<'_> {
             let whole = job.delta(&Known::nothing(self.engine.capabilities().kind));
             attempt = self.attempt(index, &job, whole, &mut sent).await;
         }
+        let seen = attempt?;
+        if whole_again || was_known {
+            self.engine.forget_nameless(job.image, &seen).await;
+        }
         let was = Was::Sent { bytes: sent.bytes, layer_bytes: sent.layer_bytes, whole_again };
-        let mut loaded = loaded(job.image, was, attempt?);
+        let mut loaded = loaded(job.image, was, seen);
         self.after_seen(&job, &mut loaded).await?;
         (self.events)(Event::Loaded { image: index, loaded: &loaded });
         Ok(loaded)
