@@ -482,9 +482,9 @@ mod tests {
                 );
                 assert!(during.starts_with(hosts.unwrap_or_default()));
                 if by_drop {
-                    drop(changes)
+                    drop(changes);
                 } else {
-                    changes.undo().unwrap()
+                    changes.undo().unwrap();
                 }
                 for (path, text) in [(&config_path, config), (&hosts_path, hosts)] {
                     assert_eq!(read(path).unwrap().as_deref(), text);

@@ -66,6 +66,8 @@ pub enum LiveStep<'a> {
         /// To where.
         address: Ipv4Addr,
     },
+    /// The daemon has heard, and is about to pull.
+    Changed,
     /// All is as before.
     Undone {
         /// For how long it was not.
@@ -185,6 +187,7 @@ impl Engine {
         let changes = Changes::begin(turn, &wish)?;
         changes.apply(&daemon)?;
         self.wait_until_heard(&changes).await?;
+        tell(LiveStep::Changed);
 
         let mut results = Vec::with_capacity(images.len());
         let mirrors = Servers(&servers);

@@ -18,11 +18,15 @@
 //!   Every registry's names. What is changed for that is written down first and undone whatever happens; what a
 //!   killed run left is undone by [`undo_leftover`].
 //!
+//! An image whose tag has gone to another would be taken by the next `image prune` all the same, so it gets a tag of ours:
+//! [`Engine::keep_pins`].
+//!
 //! Never done here: a restart of the daemon, an edit of its private files, an answer in place of the daemon's own: a
 //! pin counts when the engine resolves it afterwards.
 
 mod changes;
 mod daemon;
+mod keep;
 mod live;
 mod mirror;
 mod pull;
@@ -98,6 +102,15 @@ pub enum RepinError {
         image: String,
         /// Why not.
         why: String,
+    },
+    /// It resolves, and a prune would take it.
+    #[error("{image} resolves, but `image prune` would take it: the engine gave it no tag")]
+    Kept {
+        /// The image.
+        image: String,
+        /// Why not.
+        #[source]
+        source: EngineError,
     },
     /// The engine did not answer.
     #[error("{image}: whether it was re-pinned is not known")]

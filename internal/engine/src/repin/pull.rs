@@ -44,6 +44,9 @@ impl Engine {
         let name = || image.entry.reference.familiar();
         let unknown = |source| RepinError::Unknown { image: name(), source };
         let before = self.look(image).await.map_err(unknown)?;
+        if before.exact {
+            return self.keep(image, &before).await.map(|_| before);
+        }
         let asked_before = servers.served().requests;
         let start = Instant::now();
         let failure = loop {
@@ -59,7 +62,7 @@ impl Engine {
             return Err(RepinError::TagMoved { image: name() });
         }
         match failure {
-            _ if after.exact => Ok(after),
+            _ if after.exact => self.keep(image, &after).await.map(|_| after),
             Some((true, message)) => Err(RepinError::Pull { image: name(), message }),
             Some((false, message)) => Err(RepinError::NotAsked { image: name(), message }),
             None => Err(RepinError::Unresolved { image: name() }),

@@ -1,0 +1,32 @@
+//! A mount and network namespace for one test: its own loopback, its own hosts file.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+const INSIDE: &str = "PALLETJACK_TEST_NAMESPACE";
+
+/// Whether this is the inside. Outside, the test is run again in namespaces of its own, and has to succeed there.
+pub(crate) fn inside(test: &str) -> bool {
+    if std::env::var(INSIDE).is_ok() {
+        return true;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--net", "--"]).arg(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
+    let ran = command.output().unwrap();
+    let (told, wrong) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success() && told.contains("1 passed"), "{told}\n{wrong}");
+    false
+}
+
+/// Brings loopback up and puts this text in place of `/etc/hosts`.
+pub(crate) fn furnish(directory: &Path, hosts: &str) {
+    let file = directory.join("hosts");
+    fs::write(&file, hosts).unwrap();
+    let run = |program: &str, args: &[&str]| {
+        assert!(Command::new(program).args(args).status().unwrap().success(), "{program} {args:?}");
+    };
+    run("ip", &["link", "set", "lo", "up"]);
+    run("mount", &["--bind", file.to_str().unwrap(), "/etc/hosts"]);
+}
