@@ -171,10 +171,13 @@ impl Machine {
         fs::write(&path, bytes).unwrap();
     }
 
-    /// Checks every blob and name of the cache, which must all be right.
+    /// Checks every blob and name of the cache, which must all be right, with nothing left for `verify` to complete.
     #[track_caller]
     pub(crate) fn assert_verified(&self, images: usize) {
+        let manifest = || fs::read(self.layout().join("manifest.json")).ok();
+        let before = manifest();
         let (ran, document) = self.json("cache verify");
+        assert!(before == manifest(), "manifest.json was not up to date");
         ran.assert_success();
         assert_eq!(document["problems"], Value::Array(Vec::new()), "{ran}");
         assert_eq!(document["images"], images, "{ran}");

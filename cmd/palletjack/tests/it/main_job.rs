@@ -77,6 +77,10 @@ fn a_real_pallets_images_go_from_a_registry_to_docker() {
     ran.assert_success();
     assert_eq!(document["schema"], "palletjack.load/1");
     assert_eq!(states(&document, "loaded"), 13, "{ran}");
+    let sent =
+        document["images"].as_array().unwrap().iter().map(|image| image["sent_layers"].as_u64().unwrap());
+    let layers: u64 = set.layers("linux/amd64").values().map(|layer| layer.size).sum();
+    assert_eq!(sent.sum::<u64>(), layers, "each layer is sent once: {ran}");
     let docker = engine.docker().unwrap();
     assert_runs_by_tag(&docker, &set.images);
     assert_eq!(docker.tags().unwrap().len(), 13, "nothing else is in the engine");
@@ -100,7 +104,7 @@ fn a_real_pallets_images_go_from_a_registry_to_docker() {
 }
 
 #[test]
-fn a_registry_that_skopeo_filled_serves_as_well_and_zstd_is_told_by_name() {
+fn a_registry_that_skopeo_filled_serves_as_well_and_zstd_is_recoded() {
     require_real!(Part::DockerRegistry, Part::Docker20, Part::Skopeo122);
     let mut machine = Machine::new();
     let set = machine.standard_pallet(&Shape::small());
@@ -124,21 +128,16 @@ fn a_registry_that_skopeo_filled_serves_as_well_and_zstd_is_told_by_name() {
 
     let engine = Dockerd::debian().unwrap();
     machine.set("DOCKER_HOST", engine.host());
+    // This engine reads no zstd layers: they are handed over as gzip, and the image is the same by its ID.
     let (ran, document) = machine.json("plt load-img");
-    ran.assert_code(5);
-    assert_eq!((states(&document, "loaded"), states(&document, "failed")), (12, 1), "{ran}");
-    let (zstd, others): (Vec<_>, Vec<_>) = set.images.iter().partition(|image| is_zstd(image));
-    let failed =
-        document["images"].as_array().unwrap().iter().find(|image| image["state"] == "failed").unwrap();
-    let name = &zstd[0].name;
-    let tagged =
-        format!("{}:{}", name.repository.trim_start_matches("library/"), name.tag.as_deref().unwrap());
-    assert!(failed["reference"].as_str().unwrap().contains(&tagged), "{failed}");
-    assert!(ran.stderr.contains(&tagged) && ran.stderr.contains("Zstandard"), "{ran}");
+    ran.assert_success();
+    assert_eq!(states(&document, "loaded"), 13, "{ran}");
+    assert_eq!(set.images.iter().filter(|image| is_zstd(image)).count(), 1);
     let docker = engine.docker().unwrap();
-    assert_runs_by_tag(&docker, others);
-    assert!(docker.inspect(&zstd[0].tagged()).unwrap().is_none());
-    assert_eq!(docker.tags().unwrap().len(), 12);
+    assert_runs_by_tag(&docker, &set.images);
+    let (ran, document) = machine.json("plt load-img");
+    ran.assert_success();
+    assert_eq!(states(&document, "present"), 13, "{ran}");
 }
 
 #[test]
