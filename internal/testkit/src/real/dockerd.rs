@@ -38,7 +38,7 @@ pub struct DockerdOptions {
 struct Daemons {
     // In the order in which they are dropped.
     dockerd: Daemon,
-    _containerd: Daemon,
+    containerd: Daemon,
 }
 
 /// A running Docker engine. Ended, unmounted and removed when dropped.
@@ -150,7 +150,7 @@ impl Dockerd {
         }
         let dockerd = Daemon::start("dockerd", command)?;
         dockerd.wait_for_line("API listen on")?;
-        self.daemons = Some(Daemons { dockerd, _containerd: containerd });
+        self.daemons = Some(Daemons { dockerd, containerd });
         Ok(())
     }
 
@@ -228,6 +228,11 @@ impl Dockerd {
     /// dockerd's process id while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.daemons.as_ref().map(|d| d.dockerd.id())
+    }
+
+    /// The process ids of dockerd and of its containerd while they run.
+    pub fn pids(&self) -> Vec<u32> {
+        self.daemons.as_ref().map_or_else(Vec::new, |d| vec![d.dockerd.id(), d.containerd.id()])
     }
 
     /// What dockerd has logged since it was started last.

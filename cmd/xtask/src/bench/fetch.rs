@@ -1,23 +1,15 @@
-//! Measurements against peers, as whole processes in one run.
+//! A cold fetch beside other programs that fetch.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use clap::{Args, Subcommand};
-use palletjack_testkit::image::{ImageSet, Shape};
-use palletjack_testkit::real::{DockerRegistry, push_all};
+use clap::Args;
 use wait4::Wait4;
 
-use crate::cargo::release_program;
-
-#[derive(Subcommand)]
-pub(crate) enum What {
-    /// A cold fetch of 13 images from a registry on loopback, beside `curl -Z` and `skopeo copy`
-    Fetch(FetchOptions),
-}
+use super::{Scene, sync};
 
 #[derive(Args)]
 pub(crate) struct FetchOptions {
@@ -27,27 +19,6 @@ pub(crate) struct FetchOptions {
     /// Runs of each, in turn
     #[arg(long, default_value_t = 3)]
     runs: usize,
-}
-
-const NAMES: [&str; 13] = [
-    "docker.io/amir20/dozzle:v8.6.2",
-    "docker.io/filebrowser/filebrowser:v2.31.2",
-    "docker.io/grafana/grafana-oss:11.3.0",
-    "docker.io/library/alpine:3.20.3",
-    "docker.io/library/eclipse-mosquitto:2.0.20",
-    "docker.io/lucaslorentz/caddy-docker-proxy:2.9.1",
-    "docker.io/portainer/portainer-ce:2.23.0",
-    "docker.io/prom/node-exporter:v1.8.2",
-    "docker.io/prom/prometheus:v2.55.0",
-    "docker.io/acme/segmenter:2024.0.0",
-    "docker.io/acme/device-portal:0.2.3",
-    "docker.io/acme/project-docs:2024.0.0",
-    "docker.io/tecnativa/docker-socket-proxy:0.3.0",
-];
-
-pub(crate) fn run(what: &What) -> Result<()> {
-    let What::Fetch(options) = what;
-    fetch(options)
 }
 
 /// What a process cost.
@@ -60,15 +31,8 @@ struct Cost {
     requests: usize,
 }
 
-struct Bench {
-    directory: tempfile::TempDir,
-    registry: DockerRegistry,
-    program: PathBuf,
-    set: ImageSet,
-}
-
-fn fetch(options: &FetchOptions) -> Result<()> {
-    let bench = Bench::prepare(options.megabytes << 20)?;
+pub(super) fn fetch(options: &FetchOptions) -> Result<()> {
+    let bench = Scene::prepare(options.megabytes << 20, true)?;
     let bytes: u64 = bench.set.layers("linux/amd64").values().map(|layer| layer.size).sum();
     println!(
         "13 images, {} distinct layers, {:.1} MB compressed; {} runs, the median of each\n",
@@ -110,44 +74,10 @@ fn median(mut costs: Vec<Cost>) -> Cost {
     costs[costs.len() / 2]
 }
 
-impl Bench {
-    fn prepare(layer_bytes: u64) -> Result<Self> {
-        let program = release_program()?;
-        let directory = tempfile::Builder::new().prefix("palletjack-bench-").tempdir()?;
-        println!("Generating images");
-        let layers = directory.path().join("layers");
-        fs::create_dir(&layers)?;
-        let set = ImageSet::build(&NAMES, &Shape::large(layer_bytes, layers))?;
-        let registry =
-            DockerRegistry::start().context("cannot start docker-registry (Debian package of that name)")?;
-        push_all(registry.host(), &set)?;
-        let config = format!("[registries.\"docker.io\"]\nmirrors = [\"{}\"]\n", registry.url());
-        fs::write(directory.path().join("config.toml"), config)?;
-        Ok(Self { directory, registry, program, set })
-    }
-
-    fn fresh(&self, name: &str) -> Result<PathBuf> {
-        let path = self.directory.path().join(name);
-        match fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-            _ => {}
-        }
-        fs::create_dir(&path)?;
-        // The runs before must not be paid for by this one.
-        sync(&path)?;
-        Ok(path)
-    }
-
+impl Scene {
     fn palletjack(&self) -> Result<Cost> {
         let cache = self.fresh("cache")?;
-        let mut command = Command::new(&self.program);
-        command
-            .args(["cache", "add-img", "--platform", "linux/amd64", "--progress", "none"])
-            .arg("--config")
-            .arg(self.directory.path().join("config.toml"))
-            .arg("--cache-dir")
-            .arg(&cache)
-            .args(self.set.images.iter().map(palletjack_testkit::image::Image::pinned));
+        let command = self.cache_all(&cache);
         self.measure(&mut [command], None)
     }
 
@@ -225,10 +155,4 @@ impl Bench {
     fn requests(&self) -> usize {
         self.registry.log().iter().filter(|line| line.contains("http.request.method")).count()
     }
-}
-
-fn sync(directory: &Path) -> Result<()> {
-    let file = fs::File::open(directory)?;
-    rustix::fs::syncfs(&file)?;
-    Ok(())
 }
