@@ -228,8 +228,9 @@ fn a_damaged_blob_is_found_before_its_last_byte_leaves() {
     let line = ran.stderr.lines().find(|line| line.starts_with("error: ")).unwrap();
     assert!(line.contains("acme/two:2") && line.contains("app-1"), "{ran}");
     assert!(ran.stderr.contains("verify --discard"), "{ran}");
-    let loads = engine.wait_for_loads(4);
-    assert_eq!(loads.iter().filter(|load| !load.complete).count(), 1, "its request is broken off");
+    // Its request is broken off, or never goes out when it would be a small one.
+    let loads = engine.wait_for_loads(3);
+    assert_eq!(loads.iter().filter(|load| load.complete).count(), 3);
     assert!(!engine.images().iter().any(|image| image.tags.iter().any(|tag| tag.contains("acme/two"))));
 }
 
