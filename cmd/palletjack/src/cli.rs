@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::repin::{PinFlags, RepinFlags};
+
 /// Container images for devices that are offline: from a Forklift pallet to Docker.
 ///
 /// Finds every image that a pallet or a staged bundle requires, downloads them without a Docker daemon into one
@@ -249,6 +251,16 @@ pub(crate) enum PalletVerb {
         selection: Selection,
         #[command(flatten)]
         load: LoadFlags,
+        #[command(flatten)]
+        pins: PinFlags,
+    },
+    /// Say whether the pallet would run offline now
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status {
+        #[command(flatten)]
+        selection: Selection,
+        #[command(flatten)]
+        status: StatusFlags,
     },
 }
 
@@ -267,14 +279,49 @@ Examples:
   Into another one:
     DOCKER_HOST=unix:///run/podman/podman.sock palletjack plt load-img
   What would be sent, and how much:
-    palletjack plt load-img --dry-run";
+    palletjack plt load-img --dry-run
+  Into a Docker without the containerd store, so that it runs what the pallet pins:
+    sudo palletjack plt load-img --repin live";
 
 /// Flags of every `load-img`.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy, Default, Args)]
 pub(crate) struct LoadFlags {
     /// Only show what would be sent
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Compare what is there with the cache first, file by file, and load anew what is damaged
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) repair: bool,
+    /// Wait for an engine that is not there yet or is starting; 60s unless a time is given
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "60s",
+        value_parser = humantime::parse_duration
+    )]
+    pub(crate) wait: Option<std::time::Duration>,
+}
+
+const STATUS_EXAMPLES: &str = "\
+States:
+  runs       the engine resolves exactly this reference
+  unnamed    the engine has the image, but does not resolve the reference
+  unsettled  its load was interrupted; nobody knows whether it is whole
+  damaged    its files in the engine are not those of the cache (--deep)
+  cached     only the cache has it
+  missing    neither has it
+
+Exit status:
+  0 all would run offline now   3 something would not   6 files differ (--deep)";
+
+/// Flags of every `status`.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct StatusFlags {
+    /// Compare the files of each image in the engine with the layers in the cache; nothing is started
+    #[arg(long)]
+    pub(crate) deep: bool,
     /// Wait for an engine that is not there yet or is starting; 60s unless a time is given
     #[arg(
         long,
@@ -309,6 +356,16 @@ pub(crate) enum StageVerb {
         selection: BundleSelection,
         #[command(flatten)]
         load: LoadFlags,
+        #[command(flatten)]
+        pins: PinFlags,
+    },
+    /// Say whether the staged bundles would run offline now
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status {
+        #[command(flatten)]
+        selection: BundleSelection,
+        #[command(flatten)]
+        status: StatusFlags,
     },
 }
 
@@ -351,6 +408,17 @@ pub(crate) enum CacheVerb {
         references: Vec<String>,
         #[command(flatten)]
         load: LoadFlags,
+        #[command(flatten)]
+        repin: RepinFlags,
+    },
+    /// Say whether images would run offline now; without REF, all of the cache
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status {
+        /// Image references, with a tag or a digest
+        #[arg(value_name = "REF")]
+        references: Vec<String>,
+        #[command(flatten)]
+        status: StatusFlags,
     },
     /// Remove images and every blob that no other image needs
     #[command(visible_alias = "delete-images")]

@@ -10,6 +10,8 @@ pub(crate) struct Environment {
     pub(crate) home: Option<PathBuf>,
     /// The XDG cache directory.
     pub(crate) xdg_cache: Option<PathBuf>,
+    /// The XDG state directory.
+    pub(crate) xdg_state: Option<PathBuf>,
     /// The XDG configuration directory.
     pub(crate) xdg_config: Option<PathBuf>,
     /// The XDG runtime directory, where rootless engines have their sockets.
@@ -51,6 +53,7 @@ impl Environment {
         Self {
             home: base.as_ref().map(|base| base.home_dir().to_owned()),
             xdg_cache: base.as_ref().map(|base| base.cache_dir().to_owned()),
+            xdg_state: base.as_ref().and_then(|base| base.state_dir().map(Path::to_owned)),
             xdg_config: base.as_ref().map(|base| base.config_dir().to_owned()),
             xdg_runtime: base.as_ref().and_then(|base| base.runtime_dir().map(Path::to_owned)),
             sudo_home: sudo_uid.and_then(|uid| home_of(uid, &std::fs::read_to_string("/etc/passwd").ok()?)),

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use palletjack_engine::{
-    Engine, EngineError, ErrorKind, Event, LoadError, LoadOptions, Loaded, RunError, Surroundings, Was, find,
+    DurableReport, Engine, EngineError, ErrorKind, Event, LoadError, LoadOptions, Loaded, RunError,
+    Surroundings, Was, find,
 };
 use palletjack_image::Reference;
 use palletjack_store::{Entry, Image, Store};
@@ -13,10 +14,12 @@ use serde::Serialize;
 
 use crate::cli::{LoadFlags, Output};
 use crate::context::Context;
+use crate::durability::{self, Told};
 use crate::error::{CommandError, Exit};
 use crate::load_plan;
 use crate::printer::human_bytes;
 use crate::progress::LoadProgress;
+use crate::repin::{self, Pins};
 use crate::requirements::ImageWish;
 
 /// The document of `load-img --output json`. Sizes are bytes.
@@ -26,6 +29,7 @@ struct Document {
     engine: String,
     endpoint: String,
     images: Vec<Verdict>,
+    durability: Told,
 }
 
 #[derive(Serialize)]
@@ -45,6 +49,9 @@ struct Verdict {
     runs_as: Option<String>,
     /// Whether the engine resolves the reference exactly as it is written.
     resolves: bool,
+    /// How it came to resolve, where the load itself did not do that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    way: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
 }
@@ -117,6 +124,7 @@ pub(crate) async fn load(
     context: &Context,
     wishes: Vec<ImageWish>,
     flags: LoadFlags,
+    pins: Pins,
 ) -> Result<(), CommandError> {
     if wishes.is_empty() {
         context.printer.note("no images are required");
@@ -138,7 +146,7 @@ pub(crate) async fn load(
         entries.iter().map(|(entry, wish)| (entry.reference.clone(), wish.wanted_by.clone())).collect();
     let mut entries: Vec<Entry> = entries.into_iter().map(|(entry, _)| entry).collect();
     last_has_the_tag(&mut entries);
-    load_entries(context, &store, &engine, entries, Wanted { by: wanted_by, missing }, flags).await
+    load_entries(context, &store, &engine, entries, Wanted { by: wanted_by, missing, pins }, flags).await
 }
 
 /// Of images that share a tag, the last one gets it in the engine: wishes are ordered so, and what the cache says of
@@ -160,6 +168,8 @@ fn last_has_the_tag(entries: &mut [Entry]) {
 pub(crate) struct Wanted {
     pub(crate) by: BTreeMap<Reference, Vec<String>>,
     pub(crate) missing: Vec<ImageWish>,
+    /// What is to be done for pins that the engine does not resolve.
+    pub(crate) pins: Pins,
 }
 
 /// Loads images of the cache and reports on each.
@@ -180,11 +190,14 @@ pub(crate) async fn load_entries(
             Err(error) => report.failed(entry, error.into()),
         }
     }
-    let options = options(context, store)?;
+    let mut options = options(context, store)?;
     if flags.dry_run {
         let plan = engine.plan(store, &images, &options).await;
         return load_plan::print(context, engine, &images, plan, &wanted);
     }
+    let durable = durability::guard(context, store, flags.repair);
+    options.around.push(durable.clone());
+    repin::recover(context).await;
     let progress = LoadProgress::start(context, &images);
     let events = |event: Event<'_>| progress.show(&event);
     let results = tokio::select! {
@@ -195,16 +208,18 @@ pub(crate) async fn load_entries(
         }
     };
     progress.finish();
-    for (image, result) in images.iter().zip(results?) {
+    let mut results = results?;
+    let pins = wanted.pins.settle(context, store, engine, &images, &mut results).await;
+    for (index, (image, result)) in images.iter().zip(results).enumerate() {
         match result {
-            Ok(loaded) => report.loaded(&image.entry, &loaded),
+            Ok(loaded) => report.loaded(&image.entry, &loaded, pins.way(index)),
             Err(error) => report.failed(&image.entry, error.into()),
         }
     }
     for wish in &wanted.missing {
         report.missing(wish);
     }
-    report.finish(engine)
+    pins.and(context, report.finish(engine, &durable.report()))
 }
 
 /// Where a layer that has to be packed anew lies meanwhile, when the cache cannot be written.
@@ -233,7 +248,7 @@ impl Report<'_> {
         self.wanted.by.get(&entry.reference).cloned().unwrap_or_default()
     }
 
-    fn loaded(&mut self, entry: &Entry, loaded: &Loaded) {
+    fn loaded(&mut self, entry: &Entry, loaded: &Loaded, way: Option<&'static str>) {
         let (state, sent, sent_layers, whole_again) = match loaded.was {
             Was::Present => ("present", 0, 0, false),
             Was::Sent { bytes, layer_bytes, whole_again } => ("loaded", bytes, layer_bytes, whole_again),
@@ -252,6 +267,7 @@ impl Report<'_> {
                 other => other.to_string(),
             }),
             resolves: loaded.resolves.exact,
+            way,
             note,
         });
     }
@@ -277,6 +293,7 @@ impl Report<'_> {
             whole_again: false,
             runs_as: None,
             resolves: false,
+            way: None,
             note,
         });
     }
@@ -300,12 +317,17 @@ impl Report<'_> {
             whole_again: false,
             runs_as: None,
             resolves: false,
+            way: None,
             note: Some("not in the cache".to_owned()),
         });
     }
 
-    fn finish(self, engine: &Engine) -> Result<(), CommandError> {
+    fn finish(mut self, engine: &Engine, durable: &DurableReport) -> Result<(), CommandError> {
         let printer = &self.context.printer;
+        if durability::tell(self.context, durable) {
+            self.exit = Some(self.exit.map_or(Exit::Engine, |exit| exit.and(Exit::Engine)));
+            self.failures += 1;
+        }
         let total = self.verdicts.len();
         if self.context.globals.output == Output::Json {
             printer.json(&Document {
@@ -313,6 +335,7 @@ impl Report<'_> {
                 engine: engine.capabilities().to_string(),
                 endpoint: engine.endpoint().to_string(),
                 images: self.verdicts,
+                durability: Told::of(durable),
             })?;
         } else {
             let count = |state| self.verdicts.iter().filter(|verdict| verdict.state == state).count();
@@ -338,6 +361,7 @@ impl Report<'_> {
                     let name = verdict.runs_as.as_deref().unwrap_or_default();
                     printer.note(&format!("  {}\n    as {name}", verdict.reference));
                 }
+                printer.note(repin::WAYS);
             }
         }
         match self.exit {
@@ -346,7 +370,7 @@ impl Report<'_> {
                 let failures = self.failures;
                 let error = CommandError::new(
                     exit,
-                    anyhow::anyhow!("{failures} of {total} images are not in the engine"),
+                    anyhow::anyhow!("{failures} of {total} images are not in the engine, or not whole there"),
                 );
                 Err(match exit {
                     Exit::Missing => {
@@ -359,7 +383,7 @@ impl Report<'_> {
     }
 }
 
-fn exit_of(kind: ErrorKind) -> Exit {
+pub(crate) fn exit_of(kind: ErrorKind) -> Exit {
     match kind {
         ErrorKind::Engine => Exit::Engine,
         ErrorKind::Corrupt => Exit::Corrupt,

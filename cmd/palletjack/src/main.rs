@@ -3,8 +3,10 @@
 mod cache_location;
 mod cli;
 mod commands;
+mod compose_override;
 mod config;
 mod context;
+mod durability;
 mod environment;
 mod error;
 mod fetch;
@@ -14,7 +16,9 @@ mod load_plan;
 mod logging;
 mod printer;
 mod progress;
+mod repin;
 mod requirements;
+mod status;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};

@@ -239,7 +239,6 @@ impl LoadError {
             Self::Export { source, .. } if source.is_no_space() => ErrorKind::NoSpace,
             Self::Export { .. } => ErrorKind::Cache,
             Self::NoSpace { .. } => ErrorKind::NoSpace,
-            Self::Damaged { .. } => ErrorKind::Corrupt,
             _ => ErrorKind::Engine,
         }
     }

@@ -51,6 +51,7 @@ mod outcome;
 mod plan;
 mod rehearsal;
 pub mod repin;
+mod resolves;
 mod run;
 mod sighting;
 mod upload;

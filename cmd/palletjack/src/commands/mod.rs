@@ -21,12 +21,18 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<(), Comm
         Command::Stage { verb } => match verb {
             StageVerb::LsImg(selection) => stage::ls_img(context, selection),
             StageVerb::CacheImg(selection) => stage::cache_img(context, selection).await,
-            StageVerb::LoadImg { selection, load } => stage::load_img(context, selection, *load).await,
+            StageVerb::Status { selection, status } => stage::status(context, selection, *status).await,
+            StageVerb::LoadImg { selection, load, pins } => {
+                stage::load_img(context, selection, *load, pins).await
+            }
         },
         Command::Cache { verb } => match verb {
             CacheVerb::LsImg { no_trunc } => cache::ls_img(context, *no_trunc),
             CacheVerb::AddImg { references } => cache::add_img(context, references).await,
-            CacheVerb::LoadImg { references, load } => cache::load_img(context, references, *load).await,
+            CacheVerb::Status { references, status } => cache::status(context, references, *status).await,
+            CacheVerb::LoadImg { references, load, repin } => {
+                cache::load_img(context, references, *load, repin).await
+            }
             CacheVerb::DelImg { references } => cache::del_img(context, references),
             CacheVerb::Verify { discard } => cache::verify(context, *discard),
         },
@@ -37,6 +43,9 @@ async fn pallet(context: &Context, at: PalletAt<'_>, verb: &PalletVerb) -> Resul
     match verb {
         PalletVerb::LsImg(selection) => pallet::ls_img(context, at, *selection),
         PalletVerb::CacheImg(selection) => pallet::cache_img(context, at, *selection).await,
-        PalletVerb::LoadImg { selection, load } => pallet::load_img(context, at, *selection, *load).await,
+        PalletVerb::Status { selection, status } => pallet::status(context, at, *selection, *status).await,
+        PalletVerb::LoadImg { selection, load, pins } => {
+            pallet::load_img(context, at, *selection, *load, pins).await
+        }
     }
 }

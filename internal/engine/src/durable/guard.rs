@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::BoxFuture;
-use palletjack_store::{Image, Ledger, Record, Store, StoreError, UnsettledImage};
+use palletjack_store::{EngineMark, Image, Ledger, Leftovers, Record, Store, StoreError, UnsettledImage};
 use tokio::task::spawn_blocking;
 
 use crate::around::Around;
@@ -19,12 +19,16 @@ use super::recover::{self, Fate};
 use super::remove::Removal;
 use super::report::{DurableReport, Recovered, RecoveredAs};
 
+const CANNOT_EXAMINE: &str = "what an interrupted load left in the engine cannot be examined";
+
 /// Makes the loads of a run durable, and mends what an earlier one left behind. One per run:
 /// put it into [`LoadOptions::around`], and ask for its [`report`](Self::report) afterwards.
 #[derive(Debug)]
 pub struct Durable {
     store: Store,
     ledger: Ledger,
+    /// Whether every image of the run is compared and mended, whoever loaded it.
+    repair: bool,
     /// Written on blocking threads, by several images at once.
     record: Arc<Mutex<Option<Record>>>,
     state: Mutex<State>,
@@ -49,9 +53,33 @@ impl Durable {
         Self {
             store: store.clone(),
             ledger: store.ledger(instead),
+            repair: false,
             record: Arc::default(),
             state: Mutex::default(),
         }
+    }
+
+    /// The same for a run that believes nothing: each of its images that is there is compared with the cache, and is
+    /// removed and loaded again where it is damaged.
+    #[must_use]
+    pub fn repairing(mut self) -> Self {
+        self.repair = true;
+        self
+    }
+
+    /// The images that an interrupted load has left in this engine, as a person writes them: nobody knows whether
+    /// they are whole. Changes nothing; the next run deals with them.
+    pub async fn distrusted(&self, engine: &Engine) -> Result<Vec<String>, RunError> {
+        let mark = self.find_root(engine).await?.mark;
+        let (_, images) = self.left_behind(&mark).await?;
+        let mut names: Vec<String> = Vec::new();
+        for named in images {
+            let there = engine.lists(&recover::id_of(engine, &named)).await;
+            if there.map_err(|source| around(CANNOT_EXAMINE, ErrorKind::Engine, source))? {
+                names.push(recover::name_of(&named));
+            }
+        }
+        Ok(names)
     }
 
     /// What is to be told when the run is over.
@@ -95,27 +123,37 @@ impl Durable {
         self.write_down(move |record| record.as_mut().map_or(Ok(()), |record| record.settled(&image))).await;
     }
 
+    async fn find_root(&self, engine: &Engine) -> Result<DataRoot, RunError> {
+        let found = DataRoot::find(engine).await;
+        found.map_err(|source| around("the engine does not say where its data is", ErrorKind::Engine, source))
+    }
+
+    async fn left_behind(&self, mark: &EngineMark) -> Result<(Leftovers, Vec<UnsettledImage>), RunError> {
+        const UNREADABLE: &str = "what an interrupted load left behind cannot be read";
+        let (ledger, store, mark) = (self.ledger.clone(), self.store.clone(), mark.clone());
+        let found = spawn_blocking(move || {
+            let leftovers = ledger.leftovers(&mark);
+            recover::distrusted(&store, &leftovers).map(|images| (leftovers, images))
+        });
+        let found = found.await.map_err(|panic| around(UNREADABLE, ErrorKind::Cache, panic))?;
+        found.map_err(|error| around(UNREADABLE, ErrorKind::Cache, error))
+    }
+
     /// Takes up what earlier runs left behind.
-    async fn recover(&self, engine: &Engine) -> Result<(), RunError> {
-        let asked = |source| around("the engine's data cannot be found", ErrorKind::Engine, source);
-        let root = DataRoot::find(engine).await.map_err(asked)?;
+    async fn recover(&self, engine: &Engine, of_run: &[Image]) -> Result<(), RunError> {
+        let root = self.find_root(engine).await?;
         let mark = root.mark.clone();
         self.state().root = Some(root.clone());
-        let (ledger, store, of) = (self.ledger.clone(), self.store.clone(), mark.clone());
-        let found = spawn_blocking(move || {
-            let leftovers = ledger.leftovers(&of);
-            if leftovers.is_empty() {
-                return Ok(None);
+        let (leftovers, mut images) = self.left_behind(&mark).await?;
+        if self.repair {
+            for image in of_run.iter().map(UnsettledImage::of) {
+                if !images.contains(&image) {
+                    images.push(image);
+                }
             }
-            recover::distrusted(&store, &leftovers).map(|images| Some((leftovers, images)))
-        });
-        let found = found.await.map_err(|panic| {
-            around("the record of an earlier run cannot be read", ErrorKind::Cache, panic)
-        })?;
-        let found = found.map_err(|error| {
-            around("the record of an earlier run cannot be read", ErrorKind::Cache, error)
-        })?;
-        let Some((leftovers, images)) = found else { return Ok(()) };
+        } else if leftovers.is_empty() {
+            return Ok(());
+        }
         self.state().distrust = true;
 
         // This run takes the distrust over before the old record goes.
@@ -128,9 +166,9 @@ impl Durable {
         })
         .await;
         for named in images {
-            self.recover_one(engine, &root, named).await.map_err(|source| {
-                around("what an interrupted load left cannot be examined", ErrorKind::Engine, source)
-            })?;
+            self.recover_one(engine, &root, named)
+                .await
+                .map_err(|source| around(CANNOT_EXAMINE, ErrorKind::Engine, source))?;
         }
         Ok(())
     }
@@ -141,7 +179,7 @@ impl Durable {
         root: &DataRoot,
         named: UnsettledImage,
     ) -> Result<(), EngineError> {
-        let name = named.parsed().map_or_else(|| named.reference.clone(), |reference| reference.familiar());
+        let name = recover::name_of(&named);
         let outcome = match recover::examine(engine, &self.store, &named).await? {
             Fate::Absent => {
                 self.strike_off_named(named).await;
@@ -179,6 +217,15 @@ impl Durable {
         if distrust {
             match engine.compare(&self.store, image).await {
                 Ok(Compared::Whole(_)) => {}
+                // It was seen a moment ago: whatever the engine means, nothing is known of the files.
+                Ok(Compared::NotThere) => {
+                    let todo =
+                        "nobody knows whether it is whole: the engine has it and makes no container of it"
+                            .to_owned();
+                    let outcome = RecoveredAs::Doubtful { todo };
+                    self.state().report.recovered.push(Recovered { image: name, outcome });
+                    return Ok(true);
+                }
                 Ok(compared) => {
                     tracing::info!(name, trouble = compared.trouble(), "damaged after a load");
                     return Ok(false);
@@ -297,8 +344,12 @@ impl Durable {
 }
 
 impl Around for Durable {
-    fn at_start<'a>(&'a self, engine: &'a Engine, _: &'a [Image]) -> BoxFuture<'a, Result<(), RunError>> {
-        Box::pin(self.recover(engine))
+    fn at_start<'a>(
+        &'a self,
+        engine: &'a Engine,
+        images: &'a [Image],
+    ) -> BoxFuture<'a, Result<(), RunError>> {
+        Box::pin(self.recover(engine, images))
     }
 
     fn before_first_send<'a>(

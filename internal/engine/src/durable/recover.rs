@@ -50,9 +50,9 @@ pub(super) async fn examine(
     if !engine.lists(&id).await? {
         return Ok(Fate::Absent);
     }
-    let name = named.parsed().map_or_else(|| named.reference.clone(), |reference| reference.familiar());
+    let name = name_of(named);
     let doubtful = |what: String| {
-        let todo = format!("its load was interrupted, and {what}");
+        let todo = format!("nobody knows whether it is whole: {what}");
         Ok(Fate::Stays(RecoveredAs::Doubtful { todo }))
     };
     let Some(image) = from_cache(store, named) else {
@@ -115,6 +115,11 @@ pub(super) fn still_damaged(engine: &Engine) -> String {
                 .to_owned()
         }
     }
+}
+
+/// As a person writes it.
+pub(super) fn name_of(named: &UnsettledImage) -> String {
+    named.parsed().map_or_else(|| named.reference.clone(), |reference| reference.familiar())
 }
 
 pub(super) fn id_of(engine: &Engine, named: &UnsettledImage) -> Digest {

@@ -16,7 +16,7 @@ pub enum Durability {
     },
 }
 
-/// What came of an image that an earlier run had left unsettled.
+/// What came of an image that was not believed: an interrupted run had left it, or all were to be checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovered {
     /// The image, as a person writes it.
@@ -50,15 +50,9 @@ impl fmt::Display for Recovered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let image = &self.image;
         match &self.outcome {
-            RecoveredAs::Whole => {
-                write!(f, "{image}: its load was interrupted; its files were compared and are whole")
-            }
-            RecoveredAs::Repaired => {
-                write!(f, "{image}: its load was interrupted and had damaged it; it was loaded again")
-            }
-            RecoveredAs::Removed => {
-                write!(f, "{image}: its load was interrupted and had damaged it; it was removed")
-            }
+            RecoveredAs::Whole => write!(f, "{image}: its files were compared and are whole"),
+            RecoveredAs::Repaired => write!(f, "{image}: it was damaged, was removed and loaded again"),
+            RecoveredAs::Removed => write!(f, "{image}: it was damaged and was removed"),
             RecoveredAs::Stuck { todo } | RecoveredAs::Doubtful { todo } => write!(f, "{image}: {todo}"),
         }
     }

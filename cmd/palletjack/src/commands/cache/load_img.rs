@@ -4,6 +4,7 @@ use crate::cli::LoadFlags;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::load;
+use crate::repin::{Pins, RepinFlags};
 
 use super::select::select;
 
@@ -11,6 +12,7 @@ pub(crate) async fn load_img(
     context: &Context,
     references: &[String],
     flags: LoadFlags,
+    repin: &RepinFlags,
 ) -> Result<(), CommandError> {
     let store = context.filled_store()?;
     let engine = load::connect(context, flags).await?;
@@ -21,5 +23,6 @@ pub(crate) async fn load_img(
     } else {
         select(&snapshot, references, Some(&platform))?
     };
-    load::load_entries(context, &store, &engine, entries, load::Wanted::default(), flags).await
+    let wanted = load::Wanted { pins: Pins::of(repin), ..load::Wanted::default() };
+    load::load_entries(context, &store, &engine, entries, wanted, flags).await
 }

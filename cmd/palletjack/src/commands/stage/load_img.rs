@@ -4,12 +4,14 @@ use crate::cli::{BundleSelection, LoadFlags};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::load;
+use crate::repin::{PinFlags, Pins};
 use crate::requirements::{Requirements, VersionCheck};
 
 pub(crate) async fn load_img(
     context: &Context,
     selection: &BundleSelection,
     flags: LoadFlags,
+    pins: &PinFlags,
 ) -> Result<(), CommandError> {
     let requirements = Requirements::of_stage(
         context,
@@ -17,5 +19,6 @@ pub(crate) async fn load_img(
         selection.include_disabled,
         VersionCheck::Yes,
     )?;
-    load::load(context, requirements.wishes(context)?, flags).await
+    let pins = Pins::with_compose(pins, &requirements)?;
+    load::load(context, requirements.wishes(context)?, flags, pins).await
 }

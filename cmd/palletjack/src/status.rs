@@ -1,0 +1,303 @@
+//! `status`: would it run offline now? From the engine and the cache, without changing either.
+
+use palletjack_engine::{Compared, Engine};
+use palletjack_image::{Platform, Reference};
+use palletjack_store::{Image, Lease, Snapshot, Store};
+use serde::Serialize;
+
+use crate::cli::{LoadFlags, Output, StatusFlags};
+use crate::context::Context;
+use crate::durability;
+use crate::error::{CommandError, Exit};
+use crate::load;
+use crate::printer::table;
+use crate::requirements::ImageWish;
+
+/// The document of `status --output json`.
+#[derive(Serialize)]
+struct Document {
+    schema: &'static str,
+    engine: String,
+    endpoint: String,
+    platform: String,
+    /// Whether all of it would run offline now.
+    runs_offline: bool,
+    images: Vec<Verdict>,
+}
+
+#[derive(Debug, Serialize)]
+struct Verdict {
+    reference: String,
+    required_by: Vec<String>,
+    state: State,
+    /// Whether a container of exactly this reference would start without a network.
+    runs_offline: bool,
+    /// Whether the cache has it.
+    cached: bool,
+    /// Files, directories and links that were compared and are alike; with `--deep`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alike: Option<u64>,
+    /// Those that differ; with `--deep`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    different: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+}
+
+/// Where an image stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum State {
+    /// The engine resolves the reference.
+    Runs,
+    /// The engine has it, but not under this reference.
+    Unnamed,
+    /// An interrupted load may have damaged it.
+    Unsettled,
+    /// Its files in the engine are not those of the cache.
+    Damaged,
+    /// Only the cache has it.
+    Cached,
+    /// Neither has it.
+    Missing,
+}
+
+impl State {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Runs => "runs",
+            Self::Unnamed => "unnamed",
+            Self::Unsettled => "unsettled",
+            Self::Damaged => "damaged",
+            Self::Cached => "cached",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// What the cache knows; nothing where there is none.
+struct Known {
+    store: Store,
+    snapshot: Snapshot,
+    lease: Lease,
+}
+
+impl Known {
+    fn open(context: &Context) -> Result<Option<Self>, CommandError> {
+        let store = match context.filled_store() {
+            Ok(store) => store,
+            // The engine may have it all the same; that another cache has images is worth a word.
+            Err(error) if error.exit == Exit::Missing => {
+                context.printer.note(&error.report().replacen("error: ", "", 1));
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let lease = store.lease()?;
+        Ok(Some(Self { snapshot: store.snapshot()?, store, lease }))
+    }
+
+    fn image(&self, reference: &Reference, platform: &Platform) -> Result<Option<Image>, CommandError> {
+        let entry = self.snapshot.find(reference, platform);
+        Ok(entry.map(|entry| self.store.image(entry)).transpose()?)
+    }
+}
+
+/// Says for each wish whether it would run offline now.
+///
+/// # Errors
+/// Exit code 3 when one would not, 6 when files differ (`--deep`).
+pub(crate) async fn status(
+    context: &Context,
+    wishes: Vec<ImageWish>,
+    flags: StatusFlags,
+) -> Result<(), CommandError> {
+    if wishes.is_empty() {
+        context.printer.note("no images are required");
+    }
+    let known = Known::open(context)?;
+    let engine = load::connect(context, LoadFlags { wait: flags.wait, ..LoadFlags::default() }).await?;
+    let platform = context.asked_platform()?.unwrap_or_else(|| engine.capabilities().platform.clone());
+    let unsettled = match &known {
+        None => Vec::new(),
+        Some(known) => durability::guard(context, &known.store, false).distrusted(&engine).await?,
+    };
+    let mut verdicts = Vec::with_capacity(wishes.len());
+    for wish in wishes {
+        let looked = tokio::select! {
+            looked = look(&engine, known.as_ref(), &platform, &wish, &unsettled, flags) => looked,
+            () = context.cancel.cancelled() => {
+                return Err(CommandError::new(Exit::Interrupted, anyhow::anyhow!("interrupted")));
+            }
+        };
+        verdicts.push(looked?);
+    }
+    drop(known.map(|known| known.lease));
+    let exit = exit_of(&verdicts);
+    let (total, running) = (verdicts.len(), verdicts.iter().filter(|verdict| verdict.runs_offline).count());
+    print(context, &engine, &platform, verdicts)?;
+    let Some(exit) = exit else {
+        context.printer.note(&format!("all {total} would run offline now"));
+        return Ok(());
+    };
+    let error = anyhow::anyhow!("{} of {total} would not run offline now", total - running);
+    let error = CommandError::new(exit, error);
+    Err(match exit {
+        Exit::Corrupt => error.hint("`load-img --repair` removes what is damaged and loads it again"),
+        _ => error.hint("`cache-img` fetches what is missing, `load-img` loads what is cached"),
+    })
+}
+
+async fn look(
+    engine: &Engine,
+    known: Option<&Known>,
+    platform: &Platform,
+    wish: &ImageWish,
+    unsettled: &[String],
+    flags: StatusFlags,
+) -> Result<Verdict, CommandError> {
+    let reference = &wish.reference;
+    let name = reference.familiar();
+    let image = match known {
+        Some(known) => known.image(reference, platform)?,
+        None => None,
+    };
+    let mut verdict = Verdict {
+        reference: name.clone(),
+        required_by: wish.wanted_by.clone(),
+        state: State::Missing,
+        runs_offline: false,
+        cached: image.is_some(),
+        alike: None,
+        different: None,
+        note: None,
+    };
+    let Some(image) = image else {
+        if engine.resolves(reference).await? {
+            verdict.state = State::Runs;
+            if flags.deep {
+                verdict.note = Some("not compared: the cache does not have it".to_owned());
+            }
+        }
+        verdict.runs_offline = verdict.state == State::Runs;
+        return Ok(verdict);
+    };
+    let seen = engine.look(&image).await?;
+    verdict.state = if seen.exact {
+        State::Runs
+    } else if reference.digest().is_none() && engine.resolves(reference).await? {
+        verdict.note = Some("the engine has another image under this tag than the cache".to_owned());
+        State::Runs
+    } else if seen.content {
+        State::Unnamed
+    } else {
+        State::Cached
+    };
+    if verdict.state == State::Unnamed {
+        verdict.note = Some(if seen.tag == Some(true) {
+            format!("the engine knows it as {} only", reference.clone().without_digest().familiar())
+        } else {
+            format!("the engine knows it by its ID only, {}", seen.id)
+        });
+    }
+    let is_unsettled = unsettled.contains(&name);
+    if flags.deep && (seen.content || is_unsettled) {
+        compare(engine, known, &image, &mut verdict).await?;
+    } else if is_unsettled {
+        verdict.state = State::Unsettled;
+        verdict.note = Some(
+            "its load was interrupted: `load-img` compares it, and mends it if it is damaged".to_owned(),
+        );
+    }
+    verdict.runs_offline = verdict.state == State::Runs;
+    Ok(verdict)
+}
+
+async fn compare(
+    engine: &Engine,
+    known: Option<&Known>,
+    image: &Image,
+    verdict: &mut Verdict,
+) -> Result<(), CommandError> {
+    let Some(known) = known else { return Ok(()) };
+    let compared = engine.compare(&known.store, image).await?;
+    if let Compared::Whole(found) | Compared::Damaged(found) = &compared {
+        (verdict.alike, verdict.different) = (Some(found.alike), Some(found.different));
+    }
+    if compared.is_damaged() {
+        verdict.state = State::Damaged;
+        verdict.note = compared.trouble();
+    }
+    Ok(())
+}
+
+fn exit_of(verdicts: &[Verdict]) -> Option<Exit> {
+    if verdicts.iter().any(|verdict| verdict.state == State::Damaged) {
+        return Some(Exit::Corrupt);
+    }
+    verdicts.iter().any(|verdict| !verdict.runs_offline).then_some(Exit::Missing)
+}
+
+fn print(
+    context: &Context,
+    engine: &Engine,
+    platform: &Platform,
+    verdicts: Vec<Verdict>,
+) -> Result<(), CommandError> {
+    if context.globals.output == Output::Json {
+        return context.printer.json(&Document {
+            schema: "palletjack.status/1",
+            engine: engine.capabilities().to_string(),
+            endpoint: engine.endpoint().to_string(),
+            platform: platform.to_string(),
+            runs_offline: verdicts.iter().all(|verdict| verdict.runs_offline),
+            images: verdicts,
+        });
+    }
+    let mut rows = Vec::new();
+    for verdict in &verdicts {
+        rows.push(vec![verdict.state.word().to_owned(), verdict.reference.clone()]);
+        if let Some(note) = &verdict.note {
+            rows.push(vec![String::new(), format!("  {note}")]);
+        }
+        if !verdict.runs_offline && !verdict.required_by.is_empty() {
+            rows.push(vec![String::new(), format!("  needed by {}", verdict.required_by.join(", "))]);
+        }
+    }
+    context.printer.result(&table(&rows, &[]))
+}
+
+impl From<palletjack_engine::CompareError> for CommandError {
+    fn from(error: palletjack_engine::CompareError) -> Self {
+        Self::new(load::exit_of(error.kind()), error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_is_worse_than_absence() {
+        let verdict = |state| Verdict {
+            reference: String::new(),
+            required_by: Vec::new(),
+            state,
+            runs_offline: state == State::Runs,
+            cached: true,
+            alike: None,
+            different: None,
+            note: None,
+        };
+        for (states, exit) in [
+            (&[][..], None),
+            (&[State::Runs, State::Runs], None),
+            (&[State::Runs, State::Unnamed], Some(Exit::Missing)),
+            (&[State::Unsettled], Some(Exit::Missing)),
+            (&[State::Cached, State::Damaged, State::Missing], Some(Exit::Corrupt)),
+        ] {
+            let verdicts: Vec<Verdict> = states.iter().copied().map(verdict).collect();
+            assert_eq!(exit_of(&verdicts), exit, "{states:?}");
+        }
+    }
+}
