@@ -54,6 +54,16 @@ impl State {
                     && matches!(head.parameter("manifests").as_deref(), Some("1" | "true"));
                 Reply::new(200).json(&self.images().list(with_manifests))
             }
+            // It runs nothing, so no image is in use.
+            "/containers/json" if reading => Reply::new(200).json(&json!([])),
+            _ if head.method == "DELETE" && path.starts_with("/images/") => {
+                let name = &path["/images/".len()..];
+                if self.images().inspect(name).is_none() {
+                    return message(404, &format!("No such image: {name}"));
+                }
+                self.images().remove(name);
+                Reply::new(200).json(&json!([{ "Untagged": name }]))
+            }
             _ => match image {
                 Some(name) if reading => match self.images().inspect(name) {
                     Some(document) => Reply::new(200).json(&document),
