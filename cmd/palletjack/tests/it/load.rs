@@ -5,7 +5,7 @@ use std::fs;
 use palletjack_testkit::engine::{Engine, LoadFault, Profile};
 use palletjack_testkit::registry::Registry;
 
-use crate::machine::{Machine, small_set};
+use crate::machine::{Machine, show, small_set};
 use crate::main_job::states;
 
 /// A machine whose cache has what its pallet needs, and an engine.
@@ -74,9 +74,6 @@ fn one_image_that_an_engine_refuses_does_not_keep_the_others_out() {
     let (ran, document) = machine.json("plt load-img");
     ran.assert_code(5);
     assert_eq!((states(&document, "loaded"), states(&document, "failed")), (3, 1), "{ran}");
-    let (ran, document) = machine.json("plt load-img");
-    ran.assert_success();
-    assert_eq!((states(&document, "loaded"), states(&document, "present")), (1, 3), "{ran}");
 }
 
 #[test]
@@ -88,4 +85,32 @@ fn an_image_that_was_removed_from_the_engine_is_loaded_again() {
     let (ran, document) = machine.json("plt load-img");
     ran.assert_success();
     assert_eq!((states(&document, "loaded"), states(&document, "present")), (1, 3), "{ran}");
+}
+
+#[test]
+fn a_rehearsal_says_what_would_be_sent_and_sends_nothing() {
+    let (machine, engine) = scene(Profile::docker_20());
+    let ran = machine.run("plt load-img --dry-run");
+    ran.assert_success();
+    for image in ["acme/one:1", "acme/two:2", "acme/three:3", "acme/four:4"] {
+        assert!(ran.stdout.contains(image), "{image}: {ran}");
+    }
+    let (ran, _) = machine.json("plt load-img --dry-run");
+    ran.assert_success();
+    assert!(engine.loads().is_empty() && engine.images().is_empty());
+}
+
+#[test]
+fn an_engine_that_comes_up_later_is_waited_for() {
+    let (mut machine, engine) = scene(Profile::docker_20());
+    let socket = machine.sandbox.root().join("late.sock");
+    machine.set("DOCKER_HOST", format!("unix://{}", socket.display()));
+    machine.run("plt load-img").assert_code(5);
+    let child = machine.command("plt load-img --wait").spawn().unwrap();
+    std::os::unix::fs::symlink(engine.socket(), &socket).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", show(&output));
+    assert_eq!(engine.images().len(), 4);
+    fs::remove_file(socket).unwrap();
+    machine.run("plt load-img --wait=1ms").assert_code(5);
 }
