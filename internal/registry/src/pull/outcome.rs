@@ -196,7 +196,7 @@ impl fmt::Display for PullError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.image)?;
         if !self.wanted_by.is_empty() {
-            write!(f, " (wanted by {})", self.wanted_by.join(", "))?;
+            write!(f, " (needed by {})", self.wanted_by.join(", "))?;
         }
         write!(f, ": {}", self.reason)
     }

@@ -70,7 +70,7 @@ async fn when_nobody_has_it_each_server_has_its_line() {
     let text = error.to_string();
     let lines: Vec<&str> = text.lines().collect();
     assert!(
-        lines[0].contains("acme/app:1 (wanted by infra/caddy)") && lines[0].ends_with("3 servers:"),
+        lines[0].contains("acme/app:1 (needed by infra/caddy)") && lines[0].ends_with("3 servers:"),
         "{text}"
     );
     assert!(lines[1].contains(&down) && lines[1].contains("connection refused"), "{text}");

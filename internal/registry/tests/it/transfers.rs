@@ -59,7 +59,7 @@ async fn cuts_without_progress_come_to_an_end_and_the_partial_is_kept() {
     let summary = bench.pull(std::slice::from_ref(&name)).await;
     let error = failure(&summary);
     assert_eq!(error.kind(), ErrorKind::Network, "{error}");
-    assert!(error.to_string().contains("wanted by infra/caddy"), "{error}");
+    assert!(error.to_string().contains("needed by infra/caddy"), "{error}");
     // The pool itself may have sent a request a second time on a connection that was already closed.
     assert!(hangups.happened() <= 12, "{}", hangups.happened());
     assert_eq!(size(&bench.partial(&layer.digest)), 300_000);

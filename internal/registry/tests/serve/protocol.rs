@@ -11,7 +11,7 @@ use crate::support::{Cache, PATIENCE, amd64, ask, ask_as, image, layer, send};
 /// Empty where there is none.
 async fn digest_of(mirror: &Mirror, path: &str, host: &str) -> String {
     let answer = ask_as(mirror, "GET", path, host, "").await;
-    assert_eq!(answer.status == 200, answer.header("docker-content-digest") != "");
+    assert_eq!(answer.status == 200, !answer.header("docker-content-digest").is_empty());
     answer.header("docker-content-digest").to_owned()
 }
 
