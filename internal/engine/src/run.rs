@@ -1,7 +1,8 @@
 //! Sending what a run has to send: several at once, each with the proof that it arrived.
 
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use palletjack_image::Digest;
 use palletjack_store::{Image, Store};
 
@@ -27,8 +28,15 @@ pub(crate) struct Run<'r> {
     pub(crate) events: &'r (dyn Fn(Event<'_>) + Send + Sync),
 }
 
-/// What came of one image of a run.
-struct Finished<'i> {
+/// How far an image has come.
+enum Stage<'i> {
+    /// The engine has it, or will not get it: another can be sent.
+    Brought(Brought<'i>),
+    /// Those who take part have done their part, such as syncing what the engine wrote.
+    Done { index: usize, result: Result<Loaded, LoadError> },
+}
+
+struct Brought<'i> {
     index: usize,
     job: Job<'i>,
     candidate: Candidate,
@@ -46,7 +54,7 @@ impl Run<'_> {
         parallel: usize,
         results: &mut [Option<Result<Loaded, LoadError>>],
     ) {
-        let mut in_flight = FuturesUnordered::new();
+        let mut in_flight: FuturesUnordered<BoxFuture<'_, Stage<'_>>> = FuturesUnordered::new();
         let mut flying: Vec<Candidate> = Vec::new();
         let mut sent: Vec<Job<'_>> = Vec::new();
         loop {
@@ -62,20 +70,31 @@ impl Run<'_> {
                     earlier.is_same_image(&next_up.job) || earlier.image.entry.reference.tagged() == tag
                 });
                 flying.push(candidate.clone());
-                in_flight.push(self.load_one(next_up, known.clone(), candidate, stale));
+                in_flight.push(self.load_one(next_up, known.clone(), candidate, stale).boxed());
             }
-            let Some(finished) = in_flight.next().await else { break };
-            let Finished { index, job, candidate, result, distrusted } = finished;
+            let brought = match in_flight.next().await {
+                None => break,
+                Some(Stage::Brought(brought)) => brought,
+                Some(Stage::Done { index, result }) => {
+                    if let Err(error) = &result {
+                        (self.events)(Event::Failed { image: index, error });
+                    }
+                    results[index] = Some(result);
+                    continue;
+                }
+            };
+            let Brought { index, job, candidate, result, distrusted } = brought;
             if let Some(at) = flying.iter().position(|flying| *flying == candidate) {
                 flying.swap_remove(at);
             }
             known.distrust(&distrusted);
-            match &result {
-                Ok(_) => known.add(known.keys_of(job.image)),
-                Err(error) => (self.events)(Event::Failed { image: index, error }),
-            }
             sent.push(job);
-            results[index] = Some(result);
+            if result.is_ok() {
+                known.add(known.keys_of(job.image));
+            }
+            in_flight.push(
+                self.complete(index, job, result).map(move |result| Stage::Done { index, result }).boxed(),
+            );
         }
     }
 
@@ -85,11 +104,27 @@ impl Run<'_> {
         known: Known,
         candidate: Candidate,
         stale: bool,
-    ) -> Finished<'i> {
+    ) -> Stage<'i> {
         let Waiting { index, job, seen } = waiting;
         let mut distrusted = Vec::new();
         let result = self.bring(index, job, seen, &known, stale, &mut distrusted).await;
-        Finished { index, job, candidate, result, distrusted }
+        Stage::Brought(Brought { index, job, candidate, result, distrusted })
+    }
+
+    /// Lets those who take part do theirs, and tells what came of it.
+    async fn complete(
+        &self,
+        index: usize,
+        job: Job<'_>,
+        brought: Result<Loaded, LoadError>,
+    ) -> Result<Loaded, LoadError> {
+        let mut loaded = brought?;
+        self.after_seen(&job, &mut loaded).await?;
+        (self.events)(match loaded.was {
+            Was::Present => Event::Skipped { image: index, loaded: &loaded },
+            Was::Sent { .. } => Event::Loaded { image: index, loaded: &loaded },
+        });
+        Ok(loaded)
     }
 
     async fn bring(
@@ -104,7 +139,7 @@ impl Run<'_> {
         if stale {
             let looked = self.engine.look_at(job, None).await?;
             if looked.enough {
-                return self.is_present(index, &job, looked.seen).await;
+                return Ok(loaded(job.image, Was::Present, looked.seen));
             }
             seen = looked.seen;
         }
@@ -129,10 +164,7 @@ impl Run<'_> {
             self.engine.forget_nameless(job.image, &seen).await;
         }
         let was = Was::Sent { bytes: sent.bytes, layer_bytes: sent.layer_bytes, whole_again };
-        let mut loaded = loaded(job.image, was, seen);
-        self.after_seen(&job, &mut loaded).await?;
-        (self.events)(Event::Loaded { image: index, loaded: &loaded });
-        Ok(loaded)
+        Ok(loaded(job.image, was, seen))
     }
 
     /// One request, and the proof that it did what it says.
@@ -170,21 +202,18 @@ impl Run<'_> {
         }
     }
 
+    /// An image that was there before anything was sent.
     pub(crate) async fn is_present(
         &self,
         index: usize,
         job: &Job<'_>,
         seen: Sighting,
     ) -> Result<Loaded, LoadError> {
-        let mut loaded = loaded(job.image, Was::Present, seen);
-        match self.after_seen(job, &mut loaded).await {
-            Ok(()) => (self.events)(Event::Skipped { image: index, loaded: &loaded }),
-            Err(error) => {
-                (self.events)(Event::Failed { image: index, error: &error });
-                return Err(error);
-            }
+        let result = self.complete(index, *job, Ok(loaded(job.image, Was::Present, seen))).await;
+        if let Err(error) = &result {
+            (self.events)(Event::Failed { image: index, error });
         }
-        Ok(loaded)
+        result
     }
 
     async fn after_seen(&self, job: &Job<'_>, loaded: &mut Loaded) -> Result<(), LoadError> {
