@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use palletjack_image::{Descriptor, Digest};
 
-use crate::durable::TEMPORARY;
+use crate::durable::{self, TEMPORARY};
 use crate::error::{StoreError, io_error};
-use crate::index::Entry;
+use crate::index::{Entry, MAX_INDEX};
 use crate::ingest::hash_file;
 use crate::layout::Store;
 use crate::lease::Lease;
@@ -75,6 +75,8 @@ pub enum ProblemKind {
     Stray,
     /// `manifest.json` is not the one that `index.json` gives.
     StaleDockerManifest,
+    /// `index.json` has entries that cannot be read. What they need is not known, so nothing is swept.
+    Strangers(usize),
     /// `oci-layout` is missing or wrong: other programs do not take the directory for an OCI layout.
     NotALayout,
 }
@@ -89,6 +91,9 @@ impl std::fmt::Display for ProblemKind {
             Self::Unusable(why) => write!(f, "cannot be used: {why}"),
             Self::Stray => f.write_str("is no blob and does not belong here"),
             Self::StaleDockerManifest => f.write_str("does not list what index.json names"),
+            Self::Strangers(entries) => {
+                write!(f, "has {entries} entries that cannot be read: another program's, or damaged")
+            }
             Self::NotALayout => f.write_str("is missing or wrong, so others do not read the directory"),
         }
     }
@@ -102,15 +107,16 @@ struct Item {
 }
 
 impl Store {
-    /// Checks names and blobs. `progress` is told the bytes hashed since the last call, from several threads.
+    /// Checks names and blobs. `progress` is told the bytes hashed since the last call, from several threads, and stops
+    /// the check by saying `false`.
     ///
     /// # Errors
-    /// Only where the check itself cannot go on (`index.json` unreadable); what it finds is in the report.
+    /// Only where the check itself cannot go on (`index.json` unreadable, stopped); what it finds is in the report.
     pub fn check(
         &self,
         _lease: &Lease,
         depth: Depth,
-        progress: &(dyn Fn(u64) + Sync),
+        progress: &(dyn Fn(u64) -> bool + Sync),
     ) -> Result<CheckReport, StoreError> {
         let entries = self.read_index()?;
         let mut problems = Vec::new();
@@ -131,12 +137,20 @@ impl Store {
 
         let report = Mutex::new((CheckReport::default(), problems));
         let next = AtomicUsize::new(0);
+        let stopped = AtomicBool::new(false);
+        let progress = |bytes| {
+            let goes_on = progress(bytes);
+            stopped.fetch_or(!goes_on, Ordering::Relaxed);
+            goes_on
+        };
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(4));
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
-                    while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let found = self.check_blob(item, depth, progress);
+                    while !stopped.load(Ordering::Relaxed)
+                        && let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed))
+                    {
+                        let found = self.check_blob(item, depth, &progress);
                         let mut report = report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                         report.0.blobs += 1;
                         match found {
@@ -152,6 +166,9 @@ impl Store {
                 });
             }
         });
+        if stopped.into_inner() {
+            return Err(StoreError::Stopped);
+        }
         let (mut report, mut problems) =
             report.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         problems.sort_by(|a, b| a.path.cmp(&b.path));
@@ -207,7 +224,8 @@ impl Store {
                 });
             }
         };
-        let read = |name: &str| fs::read(self.archives().join(name)).unwrap_or_default();
+        let read =
+            |name: &str| durable::read_regular(&self.archives().join(name), MAX_INDEX).unwrap_or_default();
         let is_right = |entries: &[Entry]| Ok(read("manifest.json") == self.docker_manifest(entries)?);
         // Whoever publishes writes `index.json` first: a difference counts only while nobody does.
         let is_settled = || {
@@ -218,6 +236,8 @@ impl Store {
         let is_layout = serde_json::from_slice::<serde_json::Value>(&read("oci-layout"))
             .is_ok_and(|layout| layout["imageLayoutVersion"] == "1.0.0");
         top("oci-layout", is_layout, ProblemKind::NotALayout);
+        let strangers = self.strangers()?.len();
+        top("index.json", strangers == 0, ProblemKind::Strangers(strangers));
         Ok(())
     }
 
@@ -248,11 +268,11 @@ impl Store {
         &self,
         item: &Item,
         depth: Depth,
-        progress: &(dyn Fn(u64) + Sync),
+        progress: &(dyn Fn(u64) -> bool + Sync),
     ) -> Result<u64, ProblemKind> {
         let path = self.blob_path(&item.digest);
         let unreadable = |error: std::io::Error| ProblemKind::Unreadable(error.to_string());
-        let mut file = match File::open(&path) {
+        let mut file = match durable::open_regular(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(ProblemKind::Missing),
             Err(error) => return Err(unreadable(error)),
@@ -262,8 +282,7 @@ impl Store {
             return Err(ProblemKind::WrongSize { expected, actual });
         }
         if depth == Depth::Deep {
-            let digest = hash(&mut file, &path)?;
-            progress(actual);
+            let digest = hash(&mut file, &path, progress)?;
             if digest != item.digest {
                 return Err(ProblemKind::WrongContent { actual: digest });
             }
@@ -272,8 +291,8 @@ impl Store {
     }
 }
 
-fn hash(file: &mut File, path: &Path) -> Result<Digest, ProblemKind> {
-    hash_file(file, path)
+fn hash(file: &mut File, path: &Path, progress: &dyn Fn(u64) -> bool) -> Result<Digest, ProblemKind> {
+    hash_file(file, path, progress)
         .map(palletjack_image::Hasher::finish)
         .map_err(|error| ProblemKind::Unreadable(chain(&error)))
 }

@@ -1,8 +1,8 @@
 //! Files that are whole and stay so: temporary name, fsync, rename, fsync of the directory.
 
-use std::fs::{self, File, Permissions};
-use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use crate::error::{StoreError, io_error};
@@ -54,6 +54,66 @@ impl Owner {
             Some(parent) => sync_dir(parent),
             None => Ok(()),
         }
+    }
+}
+
+/// Never through a symbolic link, and never waiting for the other end of a FIFO: root writes into caches of users who
+/// could put such things in the way.
+fn careful() -> i32 {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    // The kernel's flags are an `int`.
+    flags.bits().cast_signed()
+}
+
+/// Opens a regular file for reading.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(careful()).open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+}
+
+/// Reads a regular file of at most `limit` bytes.
+pub(crate) fn read_regular(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_regular(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Opens a file of the cache's own for reading and writing, creating it where it is missing.
+///
+/// A file with a second name somewhere is refused: writing here would change it there.
+pub(crate) fn open_own(path: &Path, owner: Owner) -> Result<File, StoreError> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o644).custom_flags(careful());
+    loop {
+        // Not in one step: only what was created here may be given away.
+        match options.clone().create_new(true).open(path) {
+            Ok(file) => {
+                owner.give(&file, path)?;
+                return Ok(file);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(io_error("create", path)(error)),
+        }
+        let file = match options.open(path) {
+            Ok(file) => file,
+            // A partial that another process has just made a blob.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+                return Err(StoreError::Strange { path: path.to_owned() });
+            }
+            Err(error) => return Err(io_error("open", path)(error)),
+        };
+        let metadata = file.metadata().map_err(io_error("look at", path))?;
+        if !metadata.is_file() || metadata.nlink() > 1 {
+            return Err(StoreError::Strange { path: path.to_owned() });
+        }
+        return Ok(file);
     }
 }
 

@@ -72,6 +72,24 @@ pub enum StoreError {
         /// The announced size in bytes.
         size: u64,
     },
+    /// A link or a special file where the cache has a directory or a file of its own. It is never followed: whoever put
+    /// it there may not be who runs the program.
+    #[error("{} is a link or a special file, which a cache does not have: remove it", .path.display())]
+    Strange {
+        /// The link or file.
+        path: PathBuf,
+    },
+    /// The work was stopped by whoever asked for it.
+    #[error("stopped")]
+    Stopped,
+    /// `index.json` has entries that this program cannot read, and what they need is not known.
+    #[error("{} has {entries} entries that cannot be read, so nothing is deleted that they may need", .path.display())]
+    Strangers {
+        /// `index.json`.
+        path: PathBuf,
+        /// How many.
+        entries: usize,
+    },
     /// A file of the cache's own is not in the form that it is written in.
     #[error("{} is damaged", .path.display())]
     Damaged {

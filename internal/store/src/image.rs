@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError};
 use bytes::Bytes;
 use palletjack_image::{Config, Descriptor, Digest, ImageManifest, Manifest, ManifestKind};
 
+use crate::durable;
 use crate::error::{StoreError, io_error};
 use crate::index::Entry;
 use crate::layout::Store;
@@ -80,7 +81,7 @@ impl Store {
     /// Opens a blob's file after a look at its size. The content is not hashed: whoever reads it does that in passing.
     pub fn open_blob(&self, descriptor: &Descriptor) -> Result<File, StoreError> {
         let path = self.blob_path(&descriptor.digest);
-        let file = match File::open(&path) {
+        let file = match durable::open_regular(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(StoreError::Missing { digest: descriptor.digest });

@@ -1,12 +1,12 @@
 //! `index.json`: the one place that says which images the cache has.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use palletjack_image::{Descriptor, Digest, Platform, Reference, media_type};
 use serde::{Deserialize, Serialize};
 
+use crate::durable;
 use crate::error::{StoreError, io_error};
 use crate::layout::Store;
 
@@ -63,6 +63,12 @@ impl Snapshot {
     }
 }
 
+/// The end of the year 9999, where RFC 3339 ends, in seconds since 1970.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+/// The largest `index.json` or `manifest.json` that is read, in bytes: some 50,000 images.
+pub(crate) const MAX_INDEX: u64 = 64 << 20;
+
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Wire {
@@ -104,8 +110,20 @@ impl Store {
     }
 
     pub(crate) fn read_index(&self) -> Result<Vec<Entry>, StoreError> {
+        Ok(self.read_descriptors()?.iter().filter_map(entry_of).collect())
+    }
+
+    /// The descriptors that are no entries of ours: damaged by hand, or another program's. They are kept as they are,
+    /// and while there are any, nothing is swept, because what they need is not known.
+    pub(crate) fn strangers(&self) -> Result<Vec<Descriptor>, StoreError> {
+        let mut descriptors = self.read_descriptors()?;
+        descriptors.retain(|descriptor| entry_of(descriptor).is_none());
+        Ok(descriptors)
+    }
+
+    fn read_descriptors(&self) -> Result<Vec<Descriptor>, StoreError> {
         let path = self.index_json();
-        let text = match fs::read(&path) {
+        let text = match durable::read_regular(&path, MAX_INDEX) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(StoreError::Absent(self.root().to_owned()));
@@ -114,22 +132,23 @@ impl Store {
         };
         let wire: Wire = serde_json::from_slice(&text)
             .map_err(|source| StoreError::Damaged { path: path.clone(), source })?;
-        Ok(wire.manifests.iter().filter_map(entry_of).collect())
+        Ok(wire.manifests)
     }
 
     /// Writes `index.json` as a whole. The caller holds the index lock and has made the blobs durable.
     pub(crate) fn write_index(&self, entries: &mut [Entry]) -> Result<(), StoreError> {
+        let strangers = self.strangers()?;
         sort(entries, self.main_platform());
         let wire = Wire {
             schema_version: 2,
             media_type: media_type::OCI_INDEX.to_owned(),
-            manifests: entries.iter().map(descriptor_of).collect(),
+            manifests: entries.iter().map(descriptor_of).chain(strangers).collect(),
         };
         let path = self.index_json();
         let mut text = serde_json::to_vec_pretty(&wire)
             .map_err(|source| StoreError::Damaged { path: path.clone(), source })?;
         text.push(b'\n');
-        crate::durable::replace(&path, &text, 0o644, self.inner.owner)
+        durable::replace(&path, &text, 0o644, self.inner.owner)
     }
 }
 
@@ -140,7 +159,7 @@ fn sort(entries: &mut [Entry], main: &Platform) {
     });
 }
 
-/// Another program's descriptor, or one of ours that was damaged by hand, is no image of the cache; `None`.
+/// `None` for another program's descriptor, or one of ours that was damaged by hand.
 fn entry_of(descriptor: &Descriptor) -> Option<Entry> {
     let note = |key: &str| descriptor.annotations.get(key);
     let reference: Reference = note(REF_NAME)?.parse().ok()?;
@@ -150,7 +169,8 @@ fn entry_of(descriptor: &Descriptor) -> Option<Entry> {
             Descriptor::new(note(MANIFEST_TYPE)?, digest.parse().ok()?, note(MANIFEST_SIZE)?.parse().ok()?)
         }
     };
-    let seconds = note(FETCHED).and_then(|text| text.parse().ok()).unwrap_or(0);
+    // A clock that is far off must not make a time that nobody can print.
+    let seconds = note(FETCHED).and_then(|text| text.parse().ok()).unwrap_or(0).min(LAST_SECOND);
     Some(Entry {
         requested: note(REQUESTED).cloned().unwrap_or_else(|| reference.to_string()),
         platform: note(PLATFORM)?.parse().ok()?,

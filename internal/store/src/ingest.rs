@@ -1,12 +1,13 @@
 //! Blobs on their way in: written under a temporary name, verified, then named by their content.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use palletjack_image::{Descriptor, Digest, Hasher};
 
+use crate::durable;
 use crate::error::{StoreError, io_error};
 use crate::index::Snapshot;
 use crate::layout::Store;
@@ -122,7 +123,7 @@ impl Store {
             // is harmless and saves the wait.
             IngestState::Busy => {
                 let path = self.blob_path(&descriptor.digest);
-                crate::durable::replace(&path, bytes, 0o444, self.inner.owner)
+                durable::replace(&path, bytes, 0o444, self.inner.owner)
             }
             IngestState::Begin(mut ingest) => {
                 ingest.restart()?;
@@ -156,24 +157,19 @@ impl Store {
         let mut tries = 0;
         loop {
             tries += 1;
-            let opened =
-                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(path);
-            let file = match opened {
+            let file = match durable::open_own(path, self.inner.owner) {
                 Ok(file) => file,
-                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied && tries < TRIES => {
-                    match make_writable(path) {
-                        Ok(true) => continue,
-                        Ok(false) => return Ok(None),
-                        Err(_) => return Err(io_error("open", path)(error)),
-                    }
-                }
-                Err(error) => return Err(io_error("open", path)(error)),
+                Err(error) if error.is_permission() && tries < TRIES => match make_writable(path) {
+                    Ok(true) => continue,
+                    Ok(false) => return Ok(None),
+                    Err(_) => return Err(error),
+                },
+                Err(error) => return Err(error),
             };
             if !try_lock(&file, path)? {
                 return Ok(None);
             }
             if is_at(&file, path)? {
-                self.inner.owner.give(&file, path)?;
                 return Ok(Some(file));
             }
         }
@@ -185,8 +181,8 @@ impl Store {
         if !self.has_blob(descriptor) {
             return Ok(false);
         }
-        let mut file = File::open(&path).map_err(io_error("open", &path))?;
-        if hash_file(&mut file, &path)?.finish() != descriptor.digest {
+        let mut file = durable::open_regular(&path).map_err(io_error("open", &path))?;
+        if hash_file(&mut file, &path, &|_| true)?.finish() != descriptor.digest {
             return Ok(false);
         }
         file.set_permissions(Permissions::from_mode(0o444)).map_err(io_error("set the mode of", &path))?;
@@ -208,7 +204,7 @@ fn is_at(file: &File, path: &Path) -> Result<bool, StoreError> {
 /// Lets a partial be written that was read-only when a crash kept it from its name. `false` where somebody is giving
 /// it its name right now. A file that is gone meanwhile is fine.
 fn make_writable(path: &Path) -> Result<bool, StoreError> {
-    let file = match File::open(path) {
+    let file = match durable::open_regular(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
         Err(error) => return Err(io_error("open", path)(error)),
@@ -222,13 +218,23 @@ fn make_writable(path: &Path) -> Result<bool, StoreError> {
     Ok(true)
 }
 
-pub(crate) fn hash_file(file: &mut File, path: &Path) -> Result<Hasher, StoreError> {
+/// Hashes a file from where it stands. `progress` is told the bytes of each piece, and ends it by saying `false`.
+pub(crate) fn hash_file(
+    file: &mut File,
+    path: &Path,
+    progress: &dyn Fn(u64) -> bool,
+) -> Result<Hasher, StoreError> {
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; 256 << 10];
     loop {
         match file.read(&mut buffer) {
             Ok(0) => return Ok(hasher),
-            Ok(read) => hasher.update(&buffer[..read]),
+            Ok(read) => {
+                hasher.update(&buffer[..read]);
+                if !progress(read as u64) {
+                    return Err(StoreError::Stopped);
+                }
+            }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(io_error("read", path)(error)),
         }
@@ -242,7 +248,7 @@ impl Ingest {
         if there > self.size {
             return self.restart();
         }
-        self.hasher = hash_file(&mut self.file, &self.path)?;
+        self.hasher = hash_file(&mut self.file, &self.path, &|_| true)?;
         Ok(())
     }
 

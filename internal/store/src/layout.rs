@@ -72,6 +72,7 @@ impl Store {
         if access == Access::Write {
             fs::create_dir_all(&root).map_err(io_error("create", &root))?;
         }
+        refuse_links(&root)?;
         let format = read_format(&root)?;
         let main_platform = match &format {
             Some(format) => {
@@ -126,7 +127,7 @@ impl Store {
         if let Ok(entries) = store.read_index() {
             let path = store.archives().join("manifest.json");
             let text = store.docker_manifest(&entries)?;
-            if fs::read(&path).ok().as_deref() != Some(&*text) {
+            if durable::read_regular(&path, crate::index::MAX_INDEX).ok().as_deref() != Some(&*text) {
                 durable::replace(&path, &text, 0o644, owner)?;
             }
         }
@@ -202,9 +203,29 @@ fn format_json(root: &Path) -> PathBuf {
     root.join("state/format.json")
 }
 
+/// The directories of a cache are real ones. One that was replaced by a link would have files elsewhere written,
+/// and swept.
+fn refuse_links(root: &Path) -> Result<(), StoreError> {
+    for name in
+        ["docker-archives", "docker-archives/blobs", "docker-archives/blobs/sha256", "state", "state/ingest"]
+    {
+        let path = root.join(name);
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if !metadata.is_dir() => return Err(StoreError::Strange { path }),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io_error("look at", &path)(error)),
+        }
+    }
+    Ok(())
+}
+
+/// More than any `format.json` needs, in bytes.
+const MAX_FORMAT: u64 = 1 << 20;
+
 fn read_format(root: &Path) -> Result<Option<Format>, StoreError> {
     let path = format_json(root);
-    let text = match fs::read(&path) {
+    let text = match durable::read_regular(&path, MAX_FORMAT) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error("read", &path)(error)),

@@ -1,9 +1,9 @@
 //! Locks: leases on the blobs, and the lock of `index.json`.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, TryLockError};
 use std::path::Path;
 
+use crate::durable;
 use crate::error::{StoreError, io_error};
 use crate::layout::{Access, Store};
 
@@ -74,20 +74,9 @@ impl Store {
     fn open_lock(&self, name: &str) -> Result<Option<File>, StoreError> {
         let path = self.state().join(name);
         match self.inner.access {
-            Access::Write => {
-                let file = OpenOptions::new()
-                    .read(true)
-                    .write(true)
-                    .create(true)
-                    .truncate(false)
-                    .mode(0o644)
-                    .open(&path)
-                    .map_err(io_error("open", &path))?;
-                self.inner.owner.give(&file, &path)?;
-                Ok(Some(file))
-            }
+            Access::Write => durable::open_own(&path, self.inner.owner).map(Some),
             // A shared lock needs no more than a readable file.
-            Access::Read => match File::open(&path) {
+            Access::Read => match durable::open_regular(&path) {
                 Ok(file) => Ok(Some(file)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(io_error("open", &path)(error)),

@@ -51,6 +51,10 @@ impl Store {
         if let Some(error) = entries.iter().find_map(|entry| self.manifest_of(&entry.manifest).err()) {
             return Err(error);
         }
+        let strangers = self.strangers()?.len();
+        if strangers > 0 {
+            return Err(StoreError::Strangers { path: self.index_json(), entries: strangers });
+        }
         let snapshot = self.snapshot()?;
         let mut swept = Swept::default();
         let blobs = self.blobs();

@@ -214,7 +214,7 @@ fn i3_the_index_is_always_one_whole_version() {
     });
     assert_eq!(store.snapshot().unwrap().entries().len(), 8);
     let lease = store.lease().unwrap();
-    assert_eq!(store.check(&lease, Depth::Deep, &|_| {}).unwrap().problems, []);
+    assert_eq!(store.check(&lease, Depth::Deep, &|_| true).unwrap().problems, []);
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn i4_the_docker_manifest_follows_from_the_index() {
 
     fs::write(store.archives().join("manifest.json"), "[]").unwrap();
     let lease = store.lease().unwrap();
-    let report = store.check(&lease, Depth::Shallow, &|_| {}).unwrap();
+    let report = store.check(&lease, Depth::Shallow, &|_| true).unwrap();
     assert_eq!(report.problems.len(), 1);
     assert_eq!(report.problems[0].kind, ProblemKind::StaleDockerManifest);
     drop(lease);
@@ -306,7 +306,7 @@ fn i8_a_sweep_never_removes_a_blob_under_a_lease() {
     assert_eq!(swept.blobs, 4, "index, manifest, config and one layer");
     assert!(!store.blob_path(&Digest::of(b"lose")).exists());
     let lease = store.lease().unwrap();
-    assert_eq!(store.check(&lease, Depth::Deep, &|_| {}).unwrap().problems, []);
+    assert_eq!(store.check(&lease, Depth::Deep, &|_| true).unwrap().problems, []);
 }
 
 #[test]
@@ -363,7 +363,7 @@ fn a_check_finds_damage_and_says_whom_it_hurts() {
     fs::remove_file(store.blob_path(&Digest::of(b"two"))).unwrap();
     fs::write(store.archives().join("blobs/sha256/notes.txt"), "hello").unwrap();
     let lease = store.lease().unwrap();
-    let report = store.check(&lease, Depth::Deep, &|_| {}).unwrap();
+    let report = store.check(&lease, Depth::Deep, &|_| true).unwrap();
     let of = |bytes: &[u8]| {
         report.problems.iter().find(|problem| problem.digest == Some(Digest::of(bytes))).unwrap()
     };
@@ -375,7 +375,7 @@ fn a_check_finds_damage_and_says_whom_it_hurts() {
     assert_eq!(report.problems.iter().filter(|problem| problem.kind == ProblemKind::Stray).count(), 1);
     assert_eq!(report.problems.len(), 4);
 
-    let shallow = store.check(&lease, Depth::Shallow, &|_| {}).unwrap();
+    let shallow = store.check(&lease, Depth::Shallow, &|_| true).unwrap();
     assert_eq!(shallow.problems.len(), 3, "a shallow check does not see changed bytes");
     drop(lease);
     assert!(store.discard(&[Digest::of(b"base")]).unwrap());
