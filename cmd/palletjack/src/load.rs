@@ -361,7 +361,9 @@ impl Report<'_> {
                     let name = verdict.runs_as.as_deref().unwrap_or_default();
                     printer.note(&format!("  {}\n    as {name}", verdict.reference));
                 }
-                printer.note(repin::WAYS);
+                if !engine.capabilities().resolves_pins() {
+                    printer.note(repin::WAYS);
+                }
             }
         }
         match self.exit {

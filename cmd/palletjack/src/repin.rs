@@ -150,13 +150,16 @@ async fn repin(
     flags: &RepinFlags,
     ways: &mut [Option<&'static str>],
 ) -> Result<(), CommandError> {
-    // A choice that leads nowhere is an error even when there is nothing to do.
     if flags.repin.is_some() && engine.capabilities().resolves_pins() {
         context.printer.note("this engine keeps digests of loaded images: --repin has nothing to do");
     }
     if let Some(indices) = unresolved(images, results) {
         let wanted = pick(images, &indices);
-        match engine.repin_by_mirror(store, &wanted).await {
+        let repinned = tokio::select! {
+            repinned = engine.repin_by_mirror(store, &wanted) => repinned,
+            () = context.cancel.cancelled() => return Err(interrupted("nothing was changed for it")),
+        };
+        match repinned {
             Ok(Some(repinned)) => {
                 say_mirror(context, &repinned);
                 enter(context, &indices, repinned, results, ways);
@@ -165,7 +168,9 @@ async fn repin(
             Err(error) => context.printer.error(&error.into()),
         }
     }
-    if let (Some(Repin::Live), Some(indices)) = (flags.repin, unresolved(images, results)) {
+    if let (Some(Repin::Live), Some(indices)) = (flags.repin, unresolved(images, results))
+        && !engine.capabilities().resolves_pins()
+    {
         let wanted = pick(images, &indices);
         let options = LiveOptions {
             daemon_config: flags.daemon_config.clone(),
@@ -177,15 +182,17 @@ async fn repin(
             repinned = engine.repin_live(store, &wanted, &options, &tell) => repinned?,
             // Dropping it puts everything back.
             () = context.cancel.cancelled() => {
-                return Err(CommandError::new(Exit::Interrupted, anyhow::anyhow!(
-                    "re-pinning was interrupted; what was changed for it is as before again"
-                )));
+                return Err(interrupted("what was changed for it is as before again"));
             }
         };
         enter(context, &indices, repinned, results, ways);
     }
     keep(context, engine, images, results).await;
     Ok(())
+}
+
+fn interrupted(state: &str) -> CommandError {
+    CommandError::new(Exit::Interrupted, anyhow::anyhow!("re-pinning was interrupted; {state}"))
 }
 
 /// The images that are there and do not resolve by their pins.

@@ -76,25 +76,23 @@ impl Daemon {
     pub(super) fn behind(socket: &Path) -> Result<Self, DaemonError> {
         let pid = match peer(socket).filter(|pid| is_dockerd(*pid)) {
             Some(pid) => pid,
-            // systemd made the socket and handed it on; the peer is then systemd.
-            None => match &all_dockerds()[..] {
-                [] => return Err(DaemonError::NotHere(socket.to_owned())),
-                [pid] => *pid,
-                _ => return Err(DaemonError::Several(socket.to_owned())),
-            },
-        };
-        for (namespace, which) in [("mnt", "mount"), ("net", "network")] {
-            let read = |process: &str| fs::read_link(format!("/proc/{process}/ns/{namespace}"));
-            let theirs = read(&pid.to_string()).map_err(|source| DaemonError::Process {
-                pid,
-                what: "looked at",
-                source,
-            })?;
-            if read("self").ok() != Some(theirs) {
-                return Err(DaemonError::Namespace { pid, which });
+            // systemd made the socket and handed it on; the peer is then systemd. A dockerd in a container is seen
+            // from here, but is not the one that listens here.
+            None => {
+                let all = all_dockerds();
+                let ours: Vec<u32> = all.iter().copied().filter(|pid| elsewhere(*pid).is_none()).collect();
+                match (&ours[..], &all[..]) {
+                    ([pid], _) | ([], [pid]) => *pid,
+                    ([], []) => return Err(DaemonError::NotHere(socket.to_owned())),
+                    _ => return Err(DaemonError::Several(socket.to_owned())),
+                }
             }
-        }
+        };
         let failed = |source| DaemonError::Process { pid, what: "looked at", source };
+        fs::read_link(format!("/proc/{pid}/ns/mnt")).map_err(failed)?;
+        if let Some(which) = elsewhere(pid) {
+            return Err(DaemonError::Namespace { pid, which });
+        }
         let words = fs::read(format!("/proc/{pid}/cmdline")).map_err(failed)?;
         let words: Vec<String> = words
             .split(|byte| *byte == 0)
@@ -138,6 +136,15 @@ fn peer(socket: &Path) -> Option<u32> {
 
 fn is_dockerd(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "dockerd")
+}
+
+/// The namespace in which a process sees other files, or another network, than we do.
+fn elsewhere(pid: u32) -> Option<&'static str> {
+    let of = |process: &str, namespace: &str| fs::read_link(format!("/proc/{process}/ns/{namespace}")).ok();
+    let differs = |namespace: &str| of(&pid.to_string(), namespace) != of("self", namespace);
+    [("mnt", "mount"), ("net", "network")]
+        .into_iter()
+        .find_map(|(namespace, which)| differs(namespace).then_some(which))
 }
 
 fn all_dockerds() -> Vec<u32> {

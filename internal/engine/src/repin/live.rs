@@ -87,6 +87,12 @@ pub enum LiveError {
         /// Where it is.
         endpoint: Endpoint,
     },
+    /// It keeps digests by itself.
+    #[error("{engine} keeps the digests of loaded images by itself: there is nothing to re-pin")]
+    Needless {
+        /// What it is.
+        engine: String,
+    },
     /// Something has the port.
     #[error(
         "{address} cannot be listened on, so dockerd cannot be led to it: {}",
@@ -159,7 +165,9 @@ impl Engine {
         let Endpoint::Unix(socket) = self.endpoint() else {
             return Err(LiveError::Remote { endpoint: self.endpoint().clone() });
         };
-        debug_assert_eq!(self.capabilities().kind, EngineKind::DockerGraph);
+        if self.capabilities().kind != EngineKind::DockerGraph {
+            return Err(LiveError::Needless { engine: self.capabilities().to_string() });
+        }
         let daemon = Daemon::behind(socket)?;
         let turn = Turn::take(&options.state)?;
         if changes::undo_before(&turn)? {

@@ -237,6 +237,41 @@ async fn docker_28_with_a_graph_driver_is_led_to_us_for_seconds() {
     run("live::docker_28_with_a_graph_driver_is_led_to_us_for_seconds", start).await;
 }
 
+/// A socket can be passed on into a container; what is changed there does not reach the daemon.
+#[tokio::test]
+async fn an_engine_in_other_namespaces_is_not_touched() {
+    require_real!(Part::Docker20);
+    if !namespace::is_inside() {
+        let daemon = Dockerd::debian().unwrap();
+        namespace::run_inside("live::an_engine_in_other_namespaces_is_not_touched", &daemon.host());
+        return;
+    }
+    let socket = namespace::told().trim_start_matches("unix://").into();
+    let engine = Engine::connect(Endpoint::Unix(socket)).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Cache::open(directory.path(), Access::Write, &amd64()).unwrap();
+    let options = LiveOptions { state: directory.path().join("notes"), ..LiveOptions::default() };
+    let error =
+        engine.repin_live(&store, &[], &options, &|_| panic!("nothing is to be done")).await.unwrap_err();
+    assert!(error.to_string().contains("has a mount namespace of its own"), "{error}");
+    assert!(error.to_string().contains("nsenter --target"), "{error}");
+    assert!(!directory.path().join("notes").exists());
+}
+
+/// An engine that keeps digests has no need of it.
+#[tokio::test]
+async fn an_engine_that_keeps_digests_is_not_touched() {
+    require_real!(Part::Podman);
+    let podman = palletjack_testkit::real::Podman::start().unwrap();
+    let engine = Engine::connect(Endpoint::Unix(podman.socket())).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let store = Cache::open(directory.path(), Access::Write, &amd64()).unwrap();
+    let options = LiveOptions { state: directory.path().join("notes"), ..LiveOptions::default() };
+    let error =
+        engine.repin_live(&store, &[], &options, &|_| panic!("nothing is to be done")).await.unwrap_err();
+    assert!(matches!(&error, LiveError::Needless { .. }), "{error}");
+}
+
 /// Behind TCP it may be on any machine: this one's files are not its.
 #[tokio::test]
 async fn an_engine_behind_tcp_is_not_touched() {

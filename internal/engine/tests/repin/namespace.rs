@@ -8,16 +8,27 @@ const INSIDE: &str = "PALLETJACK_TEST_NAMESPACE";
 
 /// Whether this is the inside. Outside, the test is run again in namespaces of its own, and has to succeed there.
 pub(crate) fn inside(test: &str) -> bool {
-    if std::env::var(INSIDE).is_ok() {
-        return true;
-    }
+    is_inside() || !run_inside(test, "1")
+}
+
+pub(crate) fn is_inside() -> bool {
+    std::env::var(INSIDE).is_ok()
+}
+
+/// What the outside has told this test.
+pub(crate) fn told() -> String {
+    std::env::var(INSIDE).unwrap()
+}
+
+/// Runs a test in there, with a word for it; it has to succeed.
+pub(crate) fn run_inside(test: &str, word: &str) -> bool {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--net", "--"]).arg(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
+    command.args(["--exact", test, "--nocapture"]).env(INSIDE, word);
     let ran = command.output().unwrap();
     let (told, wrong) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success() && told.contains("1 passed"), "{told}\n{wrong}");
-    false
+    true
 }
 
 /// Brings loopback up and puts this text in place of `/etc/hosts`.
