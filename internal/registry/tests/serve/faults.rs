@@ -119,13 +119,17 @@ async fn a_lease_lasts_as_long_as_its_request() {
 async fn a_silent_connection_makes_room() {
     let cache = Cache::new();
     let options =
-        MirrorOptions { connections: 1, silence: Duration::from_millis(50), ..MirrorOptions::default() };
+        MirrorOptions { connections: 1, silence: Duration::from_millis(100), ..MirrorOptions::default() };
     let mirror = cache.serve_with(options).await;
     let mut silent = TcpStream::connect(mirror.address()).await.unwrap();
     let mut trickling = TcpStream::connect(mirror.address()).await.unwrap();
     trickling.write_all(b"GET /v2/ HTTP/1.1\r\nHost: ").await.unwrap();
-    // There is one place, and both give it up.
-    assert!(is_mirror(mirror.address()).await);
+    // There is one place, and both give it up. On a busy machine an answer may come too late for so short a limit too.
+    let request = "GET /v2/ HTTP/1.1\nHost: localhost\nConnection: close";
+    let mut tries = 0..50;
+    while try_send(&mirror, request).await.is_none_or(|answer| answer.status != 200) {
+        assert!(tries.next().is_some(), "nobody else is served");
+    }
     let mut end = Vec::new();
     silent.read_to_end(&mut end).await.unwrap();
     assert!(end.is_empty());
