@@ -202,6 +202,52 @@ fn a_running_engine_is_led_to_the_cache_when_that_is_asked_for() {
     assert!(engine.info().unwrap()["RegistryConfig"]["Mirrors"].as_array().is_none_or(Vec::is_empty));
 }
 
+/// All of a real pallet, zstd layers included: every pin resolves, and Compose takes the unchanged files.
+#[test]
+fn a_real_pallet_runs_by_its_pins_on_a_graph_driver() {
+    require_real!(Part::Docker20, Part::Docker28);
+    if !inside("a_real_pallet_runs_by_its_pins_on_a_graph_driver") {
+        return;
+    }
+    let forky = Forky::install().unwrap();
+    let mut machine = Machine::new();
+    furnish(&machine);
+    let set = machine.standard_pallet(&Shape::small());
+    let registry = Registry::start().unwrap();
+    registry.publish_all(&set);
+    machine.mirror(&registry.url());
+    machine.run("plt cache-img").assert_success();
+    drop(registry);
+
+    let engine = Dockerd::debian().unwrap();
+    machine.set("DOCKER_HOST", engine.host());
+    let (ran, document) = machine.json("plt load-img --repin live");
+    ran.assert_success();
+    assert_eq!(ways(&document), [Some("re-pinned live"); 13], "{ran}");
+    let docker = engine.docker().unwrap();
+    for image in &set.images {
+        docker.create_never(&image.pinned()).unwrap().assert_success();
+        docker.create_never(&image.tagged()).unwrap().assert_success();
+    }
+    // A second run has nothing to do, and says so by changing nothing.
+    let (ran, document) = machine.json("plt load-img --repin live");
+    ran.assert_success();
+    assert!(document["images"].as_array().unwrap().iter().all(|image| image["state"] == "present"), "{ran}");
+    assert!(
+        resolve(&document).iter().all(|resolves| *resolves) && !ran.stderr.contains("re-pinning"),
+        "{ran}"
+    );
+
+    // The first two of them in a pallet of ours, whose files need nothing else of the machine.
+    let pins: Vec<String> = set.images.iter().take(2).map(palletjack_testkit::image::Image::pinned).collect();
+    machine.pallet_of(&pins);
+    for i in 0..pins.len() {
+        let package = machine.sandbox.pallet().join(format!("packages/app-{i}"));
+        let args = ["-p", "test", "-f", "compose.yml", "create", "--pull", "never"];
+        engine.compose(&forky, &package, &args).unwrap().assert_success();
+    }
+}
+
 #[test]
 fn what_cannot_be_repinned_is_refused_by_name() {
     let machine = Machine::new();
