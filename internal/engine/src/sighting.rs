@@ -18,6 +18,9 @@ const ASK: Duration = Duration::from_mins(2);
 
 /// What an engine says about an image when it is asked by name and by digest.
 ///
+/// The platform needs no question of its own: the ID is a digest of the chosen platform's config, and on a containerd
+/// store, where it may be an index, `content` speaks of the chosen platform's manifest.
+///
 /// These are statements about the engine's metadata. Whether the files behind it are whole is another question,
 /// which no engine answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
