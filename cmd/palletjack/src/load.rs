@@ -197,7 +197,7 @@ pub(crate) async fn load_entries(
     }
     let durable = durability::guard(context, store, flags.repair);
     options.around.push(durable.clone());
-    repin::recover(context).await;
+    wanted.pins.prepare(context, engine).await?;
     let progress = LoadProgress::start(context, &images);
     let events = |event: Event<'_>| progress.show(&event);
     let results = tokio::select! {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use palletjack_engine::repin::{LiveError, LiveOptions, LiveStep, Repinned, Way, undo_leftover};
-use palletjack_engine::{Engine, LoadError, Loaded, RunsAs};
+use palletjack_engine::{Endpoint, Engine, LoadError, Loaded, RunsAs};
 use palletjack_store::{Image, Store};
 
 use crate::compose_override::ComposeOverride;
@@ -76,6 +76,23 @@ impl Pins {
         Ok(Self { flags: flags.repin.clone(), compose })
     }
 
+    /// Before a load: puts back what a killed run left, and refuses early what cannot be done.
+    pub(crate) async fn prepare(&self, context: &Context, engine: &Engine) -> Result<(), CommandError> {
+        recover(context).await;
+        if self.flags.repin != Some(Repin::Live) || engine.capabilities().resolves_pins() {
+            return Ok(());
+        }
+        if matches!(engine.endpoint(), Endpoint::Tcp(_)) {
+            let error = LiveError::Remote { endpoint: engine.endpoint().clone() };
+            return Err(CommandError::new(Exit::Usage, error));
+        }
+        if !context.environment.root {
+            let error = anyhow::anyhow!("--repin live changes the daemon's configuration and /etc/hosts");
+            return Err(CommandError::new(Exit::Usage, error).hint("run it as root; sudo uses your cache"));
+        }
+        Ok(())
+    }
+
     /// Does it, after a load, and enters in the results what resolves now.
     pub(crate) async fn settle(
         &self,
@@ -123,7 +140,7 @@ impl Settled {
 }
 
 /// Puts back what a killed run left, if one did. A failure is said and does not keep images from being loaded.
-pub(crate) async fn recover(context: &Context) {
+async fn recover(context: &Context) {
     let undone = tokio::task::spawn_blocking(|| undo_leftover(Path::new(STATE))).await;
     match undone {
         Ok(Ok(true)) => context.printer.warning(RECOVERED),
@@ -299,10 +316,6 @@ async fn keep(context: &Context, engine: &Engine, images: &[Image], results: &[R
 
 impl From<LiveError> for CommandError {
     fn from(error: LiveError) -> Self {
-        let exit = match error {
-            LiveError::Remote { .. } => Exit::Usage,
-            _ => Exit::Engine,
-        };
-        Self::new(exit, error).context("the images are loaded, but not re-pinned")
+        Self::new(Exit::Engine, error).context("the images are loaded, but not re-pinned")
     }
 }

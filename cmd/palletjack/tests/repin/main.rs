@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Command;
 
 use machine::Machine;
+use palletjack_testkit::engine::{Engine, Profile};
 use palletjack_testkit::image::{ImageSet, Shape};
 use palletjack_testkit::real::{Dockerd, DockerdOptions, Forky, Part};
 use palletjack_testkit::registry::Registry;
@@ -249,8 +250,26 @@ fn a_real_pallet_runs_by_its_pins_on_a_graph_driver() {
 }
 
 #[test]
-fn what_cannot_be_repinned_is_refused_by_name() {
-    let machine = Machine::new();
+fn what_cannot_be_repinned_is_refused_before_anything_is_loaded() {
+    let (mut machine, _set) = cached(&["caddy:2.6.2"]);
+    let engine = Engine::start(Profile::docker_20()).unwrap();
+    // As a forwarded port reaches an engine on another machine.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    machine.set("DOCKER_HOST", format!("tcp://{}", listener.local_addr().unwrap()));
+    let socket = engine.socket();
+    std::thread::spawn(move || {
+        for near in listener.incoming().map_while(Result::ok) {
+            let far = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+            let (mut from, mut to) = (near.try_clone().unwrap(), far.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            let (mut from, mut to) = (far, near);
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        }
+    });
+    let ran = machine.run("plt load-img --repin live");
+    ran.assert_code(2);
+    assert!(ran.stderr.contains("may be anywhere") && ran.stderr.contains("Run palletjack there"), "{ran}");
+    assert!(engine.loads().is_empty());
     machine.run("plt load-img --daemon-config x.json").assert_code(2);
     machine.run("plt load-img --repin never").assert_code(2);
     machine.run("cache load-img --compose-override x.yml").assert_code(2);
