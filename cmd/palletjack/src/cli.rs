@@ -243,7 +243,12 @@ pub(crate) enum PalletVerb {
     LsImg(Selection),
     /// Download them into the cache, without a daemon
     #[command(visible_alias = "cache-images", after_help = CACHE_IMG_EXAMPLES)]
-    CacheImg(Selection),
+    CacheImg {
+        #[command(flatten)]
+        selection: Selection,
+        #[command(flatten)]
+        flags: FetchFlags,
+    },
     /// Load them from the cache into Docker or Podman
     #[command(visible_alias = "load-images", after_help = LOAD_IMG_EXAMPLES)]
     LoadImg {
@@ -334,6 +339,14 @@ pub(crate) struct StatusFlags {
     pub(crate) wait: Option<std::time::Duration>,
 }
 
+/// How `cache-img` and `add-img` fetch.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct FetchFlags {
+    /// Ask registries what the tags in the cache mean now; pinned images are never asked for again
+    #[arg(long)]
+    pub(crate) refresh: bool,
+}
+
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Selection {
     /// Disabled deployments too
@@ -348,7 +361,12 @@ pub(crate) enum StageVerb {
     LsImg(BundleSelection),
     /// Download them into the cache, without a daemon
     #[command(visible_alias = "cache-images")]
-    CacheImg(BundleSelection),
+    CacheImg {
+        #[command(flatten)]
+        selection: BundleSelection,
+        #[command(flatten)]
+        flags: FetchFlags,
+    },
     /// Load them from the cache into Docker or Podman
     #[command(visible_alias = "load-images")]
     LoadImg {
@@ -399,6 +417,8 @@ pub(crate) enum CacheVerb {
         /// Image references, with a tag or a digest
         #[arg(required = true, value_name = "REF")]
         references: Vec<String>,
+        #[command(flatten)]
+        flags: FetchFlags,
     },
     /// Load images from the cache into Docker or Podman; without REF, all of them
     #[command(visible_alias = "load-images")]

@@ -53,7 +53,7 @@ impl Config {
     }
 
     fn read_file(path: &Path) -> Result<Option<Self>, CommandError> {
-        let text = match std::fs::read_to_string(path) {
+        let text = match read_text(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => {
@@ -65,11 +65,37 @@ impl Config {
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, CommandError> {
-        toml::from_str(text).map_err(|error| {
+        let config: Self = toml::from_str(text).map_err(|error| {
             let line = error.span().map(|span| 1 + text[..span.start].matches('\n').count());
             let place =
                 line.map_or_else(|| path.display().to_string(), |line| format!("{}:{line}", path.display()));
             CommandError::new(Exit::Usage, anyhow::anyhow!("{place}: {}", error.message()))
+        })?;
+        match config.fault() {
+            None => Ok(config),
+            Some(fault) => {
+                Err(CommandError::new(Exit::Usage, anyhow::anyhow!("{}: {fault}", path.display())))
+            }
+        }
+    }
+
+    /// What is wrong with the values, whatever the command is going to use of them.
+    fn fault(&self) -> Option<String> {
+        if let Some(directory) = self.cache_dir.as_ref().filter(|directory| !directory.is_absolute()) {
+            return Some(format!("cache-dir must be an absolute path, and `{}` is not", directory.display()));
+        }
+        if let Some(parallel) = self.parallel.filter(|parallel| !(1..=64).contains(parallel)) {
+            return Some(format!("parallel must be from 1 to 64, and {parallel} is not"));
+        }
+        if let Some(Err(error)) =
+            self.platform.as_ref().map(|platform| platform.parse::<palletjack_image::Platform>())
+        {
+            return Some(error.to_string());
+        }
+        let is_url = |mirror: &&String| mirror.starts_with("http://") || mirror.starts_with("https://");
+        self.registries.iter().find_map(|(name, registry)| {
+            let mirror = registry.mirrors.iter().find(|mirror| !is_url(mirror))?;
+            Some(format!("mirror `{mirror}` of {name} is not an http or https URL"))
         })
     }
 
@@ -79,6 +105,20 @@ impl Config {
         self.parallel = user.parallel.or(self.parallel.take());
         self.registries.extend(user.registries);
     }
+}
+
+/// The largest configuration file that is read, in bytes.
+const MAX_FILE: u64 = 1 << 20;
+
+fn read_text(path: &Path) -> std::io::Result<String> {
+    use std::io::{Error, ErrorKind, Read};
+    let metadata = std::fs::metadata(path)?;
+    if !metadata.is_file() || metadata.len() > MAX_FILE {
+        return Err(Error::new(ErrorKind::InvalidInput, "not a regular file of at most 1 MiB"));
+    }
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MAX_FILE).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -107,9 +147,25 @@ mod tests {
     }
 
     #[test]
+    fn values_are_checked_whatever_is_used_of_them() {
+        for (text, want) in [
+            ("parallel = 0", "from 1 to 64"),
+            ("parallel = 1000", "from 1 to 64"),
+            ("cache-dir = \"\"", "absolute"),
+            ("cache-dir = \"~/cache\"", "absolute"),
+            ("platform = \"arm64\"", "not a platform"),
+            ("[registries.\"docker.io\"]\nmirrors = [\"ftp://mirror\"]", "ftp://mirror"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.starts_with("config.toml: ") && error.contains(want), "{text}: {error}");
+        }
+    }
+
+    #[test]
     fn the_users_file_wins_key_by_key() {
         let mut system =
-            parse("parallel = 4\nplatform = \"linux/arm64\"\n[registries.a]\nmirrors=[\"x\"]").unwrap();
+            parse("parallel = 4\nplatform = \"linux/arm64\"\n[registries.a]\nmirrors=[\"http://x\"]")
+                .unwrap();
         system.override_with(parse("parallel = 2\n[registries.b]").unwrap());
         assert_eq!(system.parallel, Some(2));
         assert_eq!(system.platform.as_deref(), Some("linux/arm64"));

@@ -66,6 +66,13 @@ impl CommandError {
         self
     }
 
+    /// Whether a file or directory of the cache may not be written or read.
+    pub(crate) fn is_permission(&self) -> bool {
+        self.error
+            .downcast_ref::<palletjack_store::StoreError>()
+            .is_some_and(palletjack_store::StoreError::is_permission)
+    }
+
     /// Puts a line above: what was being done.
     pub(crate) fn context(mut self, line: impl fmt::Display + Send + Sync + 'static) -> Self {
         self.error = self.error.context(line);
@@ -75,8 +82,14 @@ impl CommandError {
     /// The lines for standard error: the failure, its causes indented below, then what to do.
     pub(crate) fn report(&self) -> String {
         let mut text = format!("error: {}", printable(&self.error.to_string()));
+        let mut above = self.error.to_string();
         for cause in self.error.chain().skip(1) {
-            let _ = write!(text, "\n  caused by: {}", printable(&cause.to_string()));
+            let cause = cause.to_string();
+            // Some errors quote their cause already.
+            if !above.contains(&cause) {
+                let _ = write!(text, "\n  caused by: {}", printable(&cause));
+            }
+            above = cause;
         }
         for hint in &self.hints {
             let _ = write!(text, "\n  hint: {hint}");
@@ -100,6 +113,20 @@ impl From<palletjack_store::StoreError> for CommandError {
     fn from(error: palletjack_store::StoreError) -> Self {
         let (exit, hint) = if error.is_no_space() {
             (Exit::NoSpace, None)
+        } else if let palletjack_store::StoreError::Damaged { .. } = error {
+            (
+                Exit::Corrupt,
+                Some(
+                    "delete that file: what is fetched again then is adopted from the blobs, not downloaded",
+                ),
+            )
+        } else if let palletjack_store::StoreError::Strangers { .. } = error {
+            (
+                Exit::Corrupt,
+                Some(
+                    "mend or delete index.json: what is fetched again then is adopted from the blobs, not downloaded",
+                ),
+            )
         } else if error.is_corrupt() {
             (Exit::Corrupt, Some("`palletjack cache verify` says which images this hurts"))
         } else if error.is_permission() {

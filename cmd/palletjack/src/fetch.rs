@@ -6,15 +6,15 @@ use std::sync::Arc;
 use palletjack_image::Platform;
 use palletjack_registry::{
     Config, CredentialSources, ErrorKind, ImageOutcome, ProxyConfig, PullError, PullOptions, PullSummary,
-    Puller, RegistryConfig, Remote, Wanted,
+    Puller, Refresh, RegistryConfig, Remote, Wanted,
 };
 use palletjack_store::{Snapshot, Store};
 use serde::Serialize;
 
-use crate::cli::Output;
+use crate::cli::{FetchFlags, Output};
 use crate::context::Context;
 use crate::error::{CommandError, Exit};
-use crate::printer::human_bytes;
+use crate::printer::{count, human_bytes};
 use crate::progress::FetchProgress;
 use crate::requirements::ImageWish;
 
@@ -52,7 +52,12 @@ struct Fault {
 }
 
 /// Has these images in the cache, if that can be done.
-pub(crate) async fn fetch(context: &Context, wishes: Vec<ImageWish>) -> Result<(), CommandError> {
+pub(crate) async fn fetch(
+    context: &Context,
+    wishes: Vec<ImageWish>,
+    flags: FetchFlags,
+) -> Result<(), CommandError> {
+    let refresh = if flags.refresh { Refresh::Always } else { Refresh::Missing };
     if wishes.is_empty() {
         context.printer.note("no images are required");
         return Ok(());
@@ -61,7 +66,20 @@ pub(crate) async fn fetch(context: &Context, wishes: Vec<ImageWish>) -> Result<(
     if context.globals.offline {
         return offline(context, &wishes, &platform);
     }
-    let store = context.writable_store()?;
+    // A cache on a read-only medium has nothing to add where everything is there.
+    let store = match writable(context) {
+        Err(error)
+            if error.is_permission()
+                && refresh == Refresh::Missing
+                && has_all(context, &wishes, &platform)? =>
+        {
+            context
+                .printer
+                .note(&format!("{} in the cache, which cannot be written", count(wishes.len(), "image")));
+            return Ok(());
+        }
+        other => other?,
+    };
     let wanted: Vec<Wanted> = wishes.into_iter().map(wanted).collect();
     let progress = FetchProgress::start(context, wanted.len());
     let events = {
@@ -69,6 +87,7 @@ pub(crate) async fn fetch(context: &Context, wishes: Vec<ImageWish>) -> Result<(
         Arc::new(move |event: palletjack_registry::Event| progress.show(&event))
     };
     let mut options = PullOptions::new(platform.clone());
+    options.refresh = refresh;
     if let Some(parallel) = context.parallel()? {
         options.blobs = parallel;
         options.manifests = parallel.min(options.manifests);
@@ -77,6 +96,20 @@ pub(crate) async fn fetch(context: &Context, wishes: Vec<ImageWish>) -> Result<(
     let summary = puller.pull(wanted, &context.cancel).await;
     progress.finish();
     report(context, &platform, &summary?)
+}
+
+/// Opens the cache to write to it; that it can be leased tells whether it can.
+fn writable(context: &Context) -> Result<Store, CommandError> {
+    let store = context.writable_store()?;
+    store.lease()?;
+    Ok(store)
+}
+
+fn has_all(context: &Context, wishes: &[ImageWish], platform: &Platform) -> Result<bool, CommandError> {
+    let Ok(store) = context.filled_store() else { return Ok(false) };
+    let _lease = store.lease()?;
+    let snapshot = store.snapshot()?;
+    Ok(wishes.iter().all(|wish| is_complete(&store, &snapshot, wish, platform)))
 }
 
 fn wanted(wish: ImageWish) -> Wanted {
@@ -95,7 +128,7 @@ fn offline(context: &Context, wishes: &[ImageWish], platform: &Platform) -> Resu
     let missing: Vec<String> =
         wishes.iter().filter(|wish| !is_complete(&store, &snapshot, wish, platform)).map(describe).collect();
     if missing.is_empty() {
-        context.printer.note(&format!("all {} images are in the cache", wishes.len()));
+        context.printer.note(&format!("{} required, all in the cache", count(wishes.len(), "image")));
         return Ok(());
     }
     let error = anyhow::anyhow!(
@@ -206,9 +239,10 @@ fn report(context: &Context, platform: &Platform, summary: &PullSummary) -> Resu
     }
     match exit {
         None => Ok(()),
-        Some(exit) => {
-            Err(CommandError::new(exit, anyhow::anyhow!("{failed} of {total} images are not in the cache")))
-        }
+        Some(exit) => Err(CommandError::new(
+            exit,
+            anyhow::anyhow!("not in the cache: {failed} of {}", count(total, "image")),
+        )),
     }
 }
 

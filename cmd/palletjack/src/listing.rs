@@ -1,11 +1,13 @@
 //! Writing a list of required images.
 
+use std::io::{IsTerminal, stdout};
+
 use palletjack_pallet::Requirement;
 use serde::Serialize;
 
 use crate::cli::Output;
 use crate::context::Context;
-use crate::error::CommandError;
+use crate::error::{CommandError, printable};
 use crate::requirements::Requirements;
 
 /// The document of `ls-img --output json`.
@@ -42,6 +44,8 @@ pub(crate) fn print(context: &Context, requirements: &Requirements) -> Result<()
                 text.push_str(&requirement.image);
                 text.push('\n');
             }
+            // To the byte as Forklift prints it, unless it would steer somebody's terminal.
+            let text = if stdout().is_terminal() { printable(&text) } else { text };
             context.printer.result(&text)
         }
         Output::Json => context.printer.json(&Document {

@@ -1,7 +1,5 @@
 //! Results on standard output, everything else on standard error.
 
-#![allow(clippy::print_stderr, reason = "this is the one place that speaks to standard error")]
-
 use std::io::{self, Write};
 
 use indicatif::MultiProgress;
@@ -68,7 +66,10 @@ impl Printer {
 
     fn line(&self, text: &str) {
         let text = printable(text);
-        self.bars.suspend(|| eprintln!("{text}"));
+        // Nobody can be told that nobody listens (a full log partition, a reader that went away): the work goes on.
+        self.bars.suspend(|| {
+            let _ = writeln!(io::stderr().lock(), "{text}");
+        });
     }
 }
 
@@ -77,6 +78,25 @@ pub(crate) fn short_reference(reference: &str) -> &str {
     const DIGEST: &str = "@sha256:";
     let end = reference.find(DIGEST).map_or(reference.len(), |at| at + DIGEST.len() + 12);
     reference.get(..end).unwrap_or(reference)
+}
+
+/// A number with its noun: `1 image`, `2 images`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Any digest in a message, cut to 12 digits.
+pub(crate) fn short_digests(text: &str) -> String {
+    const DIGEST: &str = "sha256:";
+    let mut parts = text.split(DIGEST);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        out.push_str(DIGEST);
+        let hex = part.bytes().take_while(u8::is_ascii_hexdigit).count();
+        out.push_str(&part[..hex.min(12)]);
+        out.push_str(&part[hex..]);
+    }
+    out
 }
 
 /// Bytes for people: three digits and a decimal unit, as registries and SD cards count them.
@@ -153,6 +173,14 @@ mod tests {
         assert_eq!(short_reference("caddy:2@sha256:0123456789abcdef0123"), "caddy:2@sha256:0123456789ab");
         assert_eq!(short_reference("caddy:2@sha256:0123"), "caddy:2@sha256:0123");
         assert_eq!(short_reference("caddy:2"), "caddy:2");
+    }
+
+    #[test]
+    fn every_digest_in_a_message_is_cut() {
+        let hex = "0123456789abcdef".repeat(4);
+        let text = format!("a@sha256:{hex} from b: sha256:{hex}, sha256:x");
+        assert_eq!(short_digests(&text), "a@sha256:0123456789ab from b: sha256:0123456789ab, sha256:x");
+        assert_eq!(short_digests("none"), "none");
     }
 
     #[test]

@@ -63,9 +63,9 @@ impl Requirements {
             PalletAt::Above(directory, overrides) => Source::dev_pallet(directory, &workspace, overrides),
         };
         let source = source.map_err(|error| match at {
-            PalletAt::Workspace => CommandError::from(error)
+            PalletAt::Workspace if !workspace.pallet().exists() => CommandError::from(error)
                 .hint("`palletjack dev --cwd DIR plt …` is for a pallet elsewhere, --workspace DIR for another workspace"),
-            PalletAt::Above(..) => error.into(),
+            _ => error.into(),
         })?;
         Self::of_source(context, &source, include_disabled, check)
     }
@@ -79,7 +79,15 @@ impl Requirements {
     ) -> Result<Self, CommandError> {
         let store = StageStore::open(&context.stage_store()?)?;
         let indices = match bundle {
-            Some(identifier) => vec![store.index_of(identifier)?],
+            Some(identifier) => {
+                let index = store.index_of(identifier).map_err(|error| with_bundles(error, &store))?;
+                if !store.indices().contains(&index) {
+                    let error =
+                        palletjack_pallet::Error::Stage(format!("the stage store has no bundle {index}"));
+                    return Err(with_bundles(error, &store));
+                }
+                vec![index]
+            }
             None => store.needed(),
         };
         if indices.is_empty() {
@@ -181,6 +189,15 @@ impl Requirements {
             faults => Err(CommandError::new(Exit::Failed, anyhow::anyhow!(faults.join("\n  and: ")))),
         }
     }
+}
+
+/// Says where the stage store is and what is in it.
+fn with_bundles(error: palletjack_pallet::Error, store: &StageStore) -> CommandError {
+    let directory = store.directory();
+    let numbers: Vec<String> = store.indices().iter().map(ToString::to_string).collect();
+    let bundles =
+        if numbers.is_empty() { "no bundles".to_owned() } else { format!("bundles {}", numbers.join(", ")) };
+    CommandError::from(error).hint(format!("the stage store {} has {bundles}", directory.display()))
 }
 
 /// References from the command line.

@@ -61,7 +61,7 @@ pub enum Error {
         source: Option<Box<Error>>,
     },
     /// A requirement is declared, but its files are not in Forklift's cache.
-    #[error("{what} {path}@{version} is not in the cache {}; cache the pallet's requirements first", cache.display())]
+    #[error("{what} {path}@{version} is not in the cache {}; cache the pallet's requirements first (`forklift plt cache-all`)", cache.display())]
     NotCached {
         /// `pallet` or `package`.
         what: &'static str,
@@ -73,7 +73,7 @@ pub enum Error {
         cache: PathBuf,
     },
     /// Requirements are declared, but there is no cache directory at all.
-    #[error("the pallet has requirements, but {} does not exist; cache the pallet's requirements first", cache.display())]
+    #[error("the pallet has requirements, but {} does not exist; cache the pallet's requirements first (`forklift plt cache-all`)", cache.display())]
     NoCache {
         /// The missing directory.
         cache: PathBuf,

@@ -20,7 +20,7 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<(), Comm
         }
         Command::Stage { verb } => match verb {
             StageVerb::LsImg(selection) => stage::ls_img(context, selection),
-            StageVerb::CacheImg(selection) => stage::cache_img(context, selection).await,
+            StageVerb::CacheImg { selection, flags } => stage::cache_img(context, selection, *flags).await,
             StageVerb::Status { selection, status } => stage::status(context, selection, *status).await,
             StageVerb::LoadImg { selection, load, pins } => {
                 stage::load_img(context, selection, *load, pins).await
@@ -28,7 +28,7 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<(), Comm
         },
         Command::Cache { verb } => match verb {
             CacheVerb::LsImg { no_trunc } => cache::ls_img(context, *no_trunc),
-            CacheVerb::AddImg { references } => cache::add_img(context, references).await,
+            CacheVerb::AddImg { references, flags } => cache::add_img(context, references, *flags).await,
             CacheVerb::Status { references, status } => cache::status(context, references, *status).await,
             CacheVerb::LoadImg { references, load, repin } => {
                 cache::load_img(context, references, *load, repin).await
@@ -42,7 +42,7 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<(), Comm
 async fn pallet(context: &Context, at: PalletAt<'_>, verb: &PalletVerb) -> Result<(), CommandError> {
     match verb {
         PalletVerb::LsImg(selection) => pallet::ls_img(context, at, *selection),
-        PalletVerb::CacheImg(selection) => pallet::cache_img(context, at, *selection).await,
+        PalletVerb::CacheImg { selection, flags } => pallet::cache_img(context, at, *selection, *flags).await,
         PalletVerb::Status { selection, status } => pallet::status(context, at, *selection, *status).await,
         PalletVerb::LoadImg { selection, load, pins } => {
             pallet::load_img(context, at, *selection, *load, pins).await

@@ -1,6 +1,6 @@
 //! Progress of downloads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::cli::ProgressMode;
 use crate::context::Context;
-use crate::printer::{Printer, human_bytes, short_reference};
+use crate::printer::{Printer, human_bytes, short_digests, short_reference};
 
 use super::{JSON_INTERVAL, json_line, locked, shows_bars};
 
@@ -19,6 +19,8 @@ use super::{JSON_INTERVAL, json_line, locked, shows_bars};
 pub(crate) struct FetchProgress {
     view: View,
     printer: Printer,
+    /// Why something was tried again, as far as it was told.
+    retried: Mutex<HashSet<String>>,
 }
 
 enum View {
@@ -64,11 +66,16 @@ impl FetchProgress {
             _ if shows_bars(context) => View::Bars(Mutex::new(Bars::new(&printer, images))),
             ProgressMode::Plain | ProgressMode::Auto => View::Lines,
         };
-        Arc::new(Self { view, printer })
+        Arc::new(Self { view, printer, retried: Mutex::default() })
     }
 
     /// Takes an event.
     pub(crate) fn show(&self, event: &Event) {
+        match event {
+            Event::BlobProgress { .. } => {}
+            Event::Retrying { .. } | Event::Resolved { .. } => tracing::info!("{event:?}"),
+            _ => tracing::debug!("{event:?}"),
+        }
         if let Event::Warning(message) = event
             && !matches!(self.view, View::Json(_))
         {
@@ -105,8 +112,13 @@ impl FetchProgress {
                 let state = if *cached { "in the cache" } else { "fetched" };
                 self.printer.note(&format!("{}: {state}", short_reference(image)));
             }
-            Event::Retrying { what, after, why } => {
-                self.printer.note(&format!("{what}: trying again in {:.1} s: {why}", after.as_secs_f64()));
+            Event::Retrying { after, why, .. } => {
+                // A registry that is down fails for every image in the same way; saying it once is enough.
+                let why = short_digests(why);
+                let cause = why.split_once(" from ").map_or(&*why, |(_, cause)| cause).to_owned();
+                if locked(&self.retried).insert(cause) {
+                    self.printer.note(&format!("trying again in {:.1} s: {why}", after.as_secs_f64()));
+                }
             }
             // The whole error follows when everything else is done.
             Event::ImageFailed { image, .. } => {

@@ -146,7 +146,7 @@ fn configuration_that_is_wrong_is_told_with_its_line() {
     machine.configure("[registries.\"docker.io\"]\nmirrors = [\"no url\"]\n");
     let ran = machine.run("cache add-img caddy:2");
     ran.assert_code(2);
-    assert!(ran.stderr.contains("mirror of docker.io") && ran.stderr.contains("no url"), "{ran}");
+    assert!(ran.stderr.contains("of docker.io") && ran.stderr.contains("no url"), "{ran}");
 }
 
 #[test]
@@ -356,4 +356,20 @@ fn a_cache_that_cannot_be_written_still_lists_verifies_and_loads() {
     // All that the pallet needs is there: nothing has to be written.
     let ran = machine.run("plt cache-img --offline");
     ran.assert_success();
+}
+
+/// A full log partition must not keep a device from being provisioned.
+#[test]
+fn standard_error_that_cannot_be_written_stops_nothing() {
+    let registry = palletjack_testkit::registry::Registry::start().unwrap();
+    registry.publish_all(crate::machine::small_set());
+    let machine = Machine::new();
+    let references = crate::machine::pins(&registry, crate::machine::small_set()).join(" ");
+    let mut command = machine.command(&format!("cache add-img {references}"));
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let status = command.stderr(full).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+    machine.assert_verified(references.split(' ').count());
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    assert_eq!(machine.command("plt ls-img").stderr(full).status().unwrap().code(), Some(1));
 }

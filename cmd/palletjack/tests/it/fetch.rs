@@ -228,7 +228,7 @@ fn one_image_that_fails_does_not_stop_the_others() {
     ran.assert_code(4);
     assert_eq!((states(&document, "fetched"), states(&document, "failed")), (3, 1), "{ran}");
     assert!(ran.stderr.contains("acme/three:3") && ran.stderr.contains("app-2"), "{ran}");
-    assert!(ran.stderr.contains("1 of 4 images are not in the cache"), "{ran}");
+    assert!(ran.stderr.contains("not in the cache: 1 of 4 images"), "{ran}");
     machine.assert_verified(3);
 }
 
@@ -416,4 +416,44 @@ fn progress_is_lines_or_json_and_goes_to_standard_error() {
     assert!(done.iter().all(|event| event["cached"] == true), "{ran}");
     let ran = machine.run("plt cache-img --quiet");
     assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""));
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_enough_where_everything_is_there() {
+    let (_, registry) = scene();
+    let machine = Machine::unprivileged();
+    let references = crate::machine::pins(&registry, small_set());
+    machine.run(&format!("cache add-img {}", references[0])).assert_success();
+    let cache = machine.sandbox.cache();
+    let run = |mode: &str, words: &str| {
+        machine.run_other("/usr/bin/chmod", &["-R", mode, &cache.display().to_string()]).assert_success();
+        machine.run(words)
+    };
+    let ran = run("a-w", &format!("cache add-img {}", references[0]));
+    ran.assert_success();
+    assert!(ran.stderr.contains("cannot be written"), "{ran}");
+    let ran = run("a-w", &format!("cache add-img {}", references[1]));
+    ran.assert_code(1);
+    assert!(ran.stderr.contains("no permission"), "{ran}");
+    run("u+w", &format!("cache add-img {}", references[1])).assert_success();
+}
+
+#[test]
+fn refresh_asks_what_a_tag_means_now() {
+    let (_, registry) = scene();
+    let machine = Machine::new();
+    let reference = format!("{}/acme/one:1", registry.host());
+    let digest = |words: &str| {
+        let (ran, document) = machine.json(words);
+        ran.assert_success();
+        document["images"][0]["digest"].as_str().unwrap().to_owned()
+    };
+    let before = digest(&format!("cache add-img {reference}"));
+    let other = &small_set().images[1];
+    let mut moved = other.clone();
+    moved.name = small_set().images[0].name.clone();
+    registry.publish(&moved);
+    assert_eq!(digest(&format!("cache add-img {reference}")), before);
+    let after = digest(&format!("cache add-img --refresh {reference}"));
+    assert_eq!(after, other.top.digest.to_string());
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::cli::Output;
 use crate::context::Context;
 use crate::error::{CommandError, Exit};
-use crate::printer::human_bytes;
+use crate::printer::{count, human_bytes};
 use crate::progress::shows_bars;
 
 /// The document of `cache verify --output json`. Sizes are bytes.
@@ -38,7 +38,10 @@ pub(crate) fn verify(context: &Context, discard: bool) -> Result<(), CommandErro
             .unwrap_or_else(|_| ProgressStyle::default_spinner()),
     );
     let bar = if shows_bars(context) { context.printer.bars().add(bar) } else { ProgressBar::hidden() };
-    let report = store.check(&lease, Depth::Deep, &|bytes| bar.inc(bytes));
+    let report = store.check(&lease, Depth::Deep, &|bytes| {
+        bar.inc(bytes);
+        !context.cancel.is_cancelled()
+    });
     bar.finish_and_clear();
     let report = report?;
     drop(lease);
@@ -47,8 +50,7 @@ pub(crate) fn verify(context: &Context, discard: bool) -> Result<(), CommandErro
         return Ok(());
     }
     let corrupt: Vec<_> = report.problems.iter().filter(|problem| can_be_discarded(problem)).collect();
-    let count = report.problems.len();
-    let error = anyhow::anyhow!("{count} problem{} in the cache", if count == 1 { "" } else { "s" });
+    let error = anyhow::anyhow!("{} in the cache", count(report.problems.len(), "problem"));
     let error = CommandError::new(Exit::Corrupt, error);
     if !discard {
         return Err(match &corrupt[..] {
@@ -61,11 +63,7 @@ pub(crate) fn verify(context: &Context, discard: bool) -> Result<(), CommandErro
         return Err(error
             .hint("nothing was deleted because another process uses the cache: try again when it is done"));
     }
-    context.printer.note(&format!(
-        "deleted {} corrupt blob{}",
-        digests.len(),
-        if digests.len() == 1 { "" } else { "s" }
-    ));
+    context.printer.note(&format!("deleted {}", count(digests.len(), "corrupt blob")));
     Err(error.hint("what was corrupt is deleted: fetch the images again"))
 }
 
@@ -97,9 +95,10 @@ fn print(context: &Context, report: &CheckReport) -> Result<(), CommandError> {
             text.push_str(&format!("    hurts {hurt}\n"));
         }
     }
-    let (images, blobs, bytes) = (report.images, report.blobs, human_bytes(report.bytes));
+    let (images, blobs) = (count(report.images, "image"), count(report.blobs, "blob"));
+    let bytes = human_bytes(report.bytes);
     if report.problems.is_empty() {
-        text.push_str(&format!("{images} images in {blobs} blobs, {bytes}: all as they should be\n"));
+        text.push_str(&format!("{images} in {blobs}, {bytes}: all as it should be\n"));
     }
     context.printer.result(&text)
 }

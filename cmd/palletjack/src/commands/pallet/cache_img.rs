@@ -1,6 +1,6 @@
 //! `cache-img`: from registries into the cache.
 
-use crate::cli::Selection;
+use crate::cli::{FetchFlags, Selection};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::fetch;
@@ -10,7 +10,8 @@ pub(crate) async fn cache_img(
     context: &Context,
     at: PalletAt<'_>,
     selection: Selection,
+    flags: FetchFlags,
 ) -> Result<(), CommandError> {
     let requirements = Requirements::of_pallet(context, at, selection.include_disabled, VersionCheck::Yes)?;
-    fetch::fetch(context, requirements.wishes(context)?).await
+    fetch::fetch(context, requirements.wishes(context)?, flags).await
 }
