@@ -136,8 +136,12 @@ pub(crate) async fn zstd_layers(real: &Real, engine: &Engine, reads: bool) {
         let layer = LayerBuilder::new().filler("file", seed, 400_000).file("a", "b");
         layer.compression(compression).build().unwrap()
     };
-    let layers =
-        [build(301, Compression::Gzip), build(302, Compression::Zstd), build(304, Compression::Zstd)];
+    let layers = [
+        build(308, Compression::None),
+        build(301, Compression::Gzip),
+        build(302, Compression::Zstd),
+        build(304, Compression::Zstd),
+    ];
     let image =
         ImageBuilder::new("acme/packed:1").kind(Kind::Oci).platform("linux/amd64", layers).index().build();
     let image = image.unwrap();
