@@ -278,7 +278,7 @@ impl Durable {
         Err(LoadError::Damaged {
             image: name(),
             what: "its files are not what was sent, also after it was removed and sent again".to_owned(),
-            todo: recover::still_damaged(engine),
+            todo: self.root().map_or_else(String::new, |data| recover::still_damaged(engine, &data)),
         })
     }
 
@@ -288,7 +288,14 @@ impl Durable {
         images: &[Image],
         results: &mut [Result<Loaded, LoadError>],
     ) -> Result<(), RunError> {
-        let damaged = std::mem::take(&mut self.state().damaged);
+        let mut damaged = std::mem::take(&mut self.state().damaged);
+        if self.state().distrust {
+            // An engine stumbles over what it has half of, and has done away with it by that.
+            let failed = images.iter().zip(results.iter()).filter(|(_, result)| {
+                matches!(result, Err(LoadError::Refused { .. } | LoadError::NotThere { .. }))
+            });
+            damaged.extend(failed.map(|(image, _)| image.clone()));
+        }
         // All are removed before the first is sent again: they may share what is damaged.
         for image in &damaged {
             let id = engine.id_of(image);
@@ -324,8 +331,23 @@ impl Durable {
                 self.strike_off(image).await;
             }
         }
+        // What could not be examined in the disorder at the start may be by now.
+        for (image, result) in images.iter().zip(results.iter_mut()) {
+            if result.is_ok() && self.is_named(image) {
+                match self.settle(engine, image).await {
+                    Ok(true) => {}
+                    Ok(false) => *result = self.second_time(engine, image).await,
+                    Err(error) => *result = Err(error),
+                }
+            }
+        }
         self.write_down(|record| record.take().map_or(Ok(()), Record::finish)).await;
         Ok(())
+    }
+
+    fn is_named(&self, image: &Image) -> bool {
+        let record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
+        record.as_ref().is_some_and(|record| record.images().contains(&UnsettledImage::of(image)))
     }
 
     async fn repaired(&self, engine: &Engine, image: &Image, tags: &[String]) {

@@ -20,6 +20,8 @@ use super::report::Durability;
 pub(super) struct DataRoot {
     pub(super) mark: EngineMark,
     root: Option<PathBuf>,
+    /// Where a containerd store's containerd listens, and the namespace of Docker's images in it.
+    pub(super) containerd: Option<(String, String)>,
 }
 
 impl DataRoot {
@@ -43,8 +45,13 @@ impl DataRoot {
             EngineKind::Podman => "podman",
         };
         let root = root.filter(|_| place.is_some());
+        let containerd = info.containerd.and_then(|containerd| {
+            let namespace = containerd.namespaces.and_then(|namespaces| namespaces.containers);
+            Some((containerd.address?, namespace?))
+        });
         let endpoint = || Place::Elsewhere { endpoint: engine.endpoint().to_string() };
-        Ok(Self { mark: EngineMark { kind: kind.to_owned(), place: place.unwrap_or_else(endpoint) }, root })
+        let mark = EngineMark { kind: kind.to_owned(), place: place.unwrap_or_else(endpoint) };
+        Ok(Self { mark, root, containerd })
     }
 
     /// Makes what the engine has written durable, or says that nobody knows. `image` was loaded last.

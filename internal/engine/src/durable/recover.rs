@@ -8,6 +8,7 @@ use crate::connect::{Engine, innermost};
 use crate::error::EngineError;
 
 use super::compare::Compared;
+use super::place::DataRoot;
 use super::remove::Removal;
 use super::report::RecoveredAs;
 
@@ -97,14 +98,27 @@ pub(super) fn advice(engine: &Engine, name: &str, id: &Digest, removal: &Removal
 }
 
 /// What to do when an image that was sent whole is still damaged.
-pub(super) fn still_damaged(engine: &Engine) -> String {
+///
+/// containerd keeps what a load has unpacked under a lease that Docker gives a day and that a power cut leaves behind;
+/// an image that is loaded again gets the same layers back, whatever is in them. Neither a removal nor a restart ends a
+/// lease, and Docker has no request that does.
+pub(super) fn still_damaged(engine: &Engine, data: &DataRoot) -> String {
     let root = engine.capabilities().root_dir.as_ref();
     let root = root.map_or_else(|| "its data root".to_owned(), |root| root.display().to_string());
     match engine.capabilities().kind {
-        EngineKind::DockerContainerd => format!(
-            "its containerd store keeps damaged layers; empty it and load again: `systemctl stop docker.socket docker \
-             containerd`, move {root} and /var/lib/containerd away, start them again. Containers and volumes go with it"
-        ),
+        EngineKind::DockerContainerd => {
+            let (address, namespace) = match &data.containerd {
+                Some((address, namespace)) => (&**address, &**namespace),
+                None => ("/run/containerd/containerd.sock", "moby"),
+            };
+            let ctr = format!("ctr --address {address} --namespace {namespace} leases");
+            format!(
+                "containerd keeps its damaged layers for a day on behalf of the load that was interrupted. While nothing else \
+                 is loaded or pulled, run `{ctr} ls -q | xargs -r {ctr} rm --sync` on the engine's machine, and load again. \
+                 Or stop Docker and containerd, move {root} and /var/lib/containerd away and start them again; containers and \
+                 volumes go with them"
+            )
+        }
         EngineKind::DockerGraph => format!(
             "another image holds a damaged layer that it shares; `status --deep` names it if it is in the cache. Else remove \
              images that are not needed (`docker image ls --all`), or move {root} away while Docker is stopped"

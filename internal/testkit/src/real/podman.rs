@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -16,6 +16,9 @@ use crate::run::Ran;
 #[derive(Debug)]
 pub struct Podman {
     service: Option<Daemon>,
+    root: PathBuf,
+    /// What a reboot empties. Podman insists on finding it in the same place.
+    run: PathBuf,
     directory: TempDir,
 }
 
@@ -23,6 +26,21 @@ impl Podman {
     /// Starts the API service and waits until it listens.
     pub fn start() -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("podman-").tempdir()?;
+        let (root, run) = (directory.path().join("root"), directory.path().to_owned());
+        Self::start_in(directory, root, run)
+    }
+
+    /// The same with images and containers in this directory, which is not removed with it, as after a reboot.
+    pub fn start_on(root: &Path) -> io::Result<Self> {
+        let run = root.with_file_name("podman-run");
+        if run.exists() {
+            fs::remove_dir_all(&run)?;
+        }
+        fs::create_dir_all(&run)?;
+        Self::start_in(tempfile::Builder::new().prefix("podman-").tempdir()?, root.to_owned(), run)
+    }
+
+    fn start_in(directory: TempDir, root: PathBuf, run: PathBuf) -> io::Result<Self> {
         let home = directory.path();
         // The limits and the cgroup manager are those that work in a container without systemd.
         fs::write(
@@ -34,8 +52,8 @@ impl Podman {
             home.join("storage.conf"),
             format!(
                 "[storage]\ndriver = \"overlay\"\ngraphroot = '{}'\nrunroot = '{}'\n",
-                home.join("root").display(),
-                home.join("run").display(),
+                root.display(),
+                run.join("run").display(),
             ),
         )?;
         fs::write(home.join("registries.conf"), "")?;
@@ -44,7 +62,7 @@ impl Podman {
         // The one place where Podman looks for a policy that is neither the machine's nor an argument.
         fs::create_dir_all(home.join(".config/containers"))?;
         fs::copy(home.join("policy.json"), home.join(".config/containers/policy.json"))?;
-        let mut podman = Self { service: None, directory };
+        let mut podman = Self { service: None, root, run, directory };
         let mut command = daemon_command(program()?);
         podman.configure(&mut command);
         command.args(["--log-level", "info", "system", "service", "--time", "0"]).arg(podman.host());
@@ -64,11 +82,11 @@ impl Podman {
             .env("CONTAINERS_STORAGE_CONF", home.join("storage.conf"))
             .env("CONTAINERS_REGISTRIES_CONF", home.join("registries.conf"))
             .arg("--tmpdir")
-            .arg(home.join("libpod"))
+            .arg(self.run.join("libpod"))
             .arg("--root")
-            .arg(home.join("root"))
+            .arg(&self.root)
             .arg("--runroot")
-            .arg(home.join("run"));
+            .arg(self.run.join("run"));
     }
 
     /// The API's socket.
@@ -83,7 +101,7 @@ impl Podman {
 
     /// Where images are kept.
     pub fn data_root(&self) -> PathBuf {
-        self.directory.path().join("root")
+        self.root.clone()
     }
 
     /// The `podman` program on the same store, not yet run.
@@ -123,6 +141,7 @@ impl Podman {
 impl Drop for Podman {
     fn drop(&mut self) {
         self.stop();
+        unmount_below(&self.root);
         unmount_below(self.directory.path());
     }
 }
