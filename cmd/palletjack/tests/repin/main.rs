@@ -111,7 +111,7 @@ fn compose_files_name_what_runs() {
     assert!(!machine.sandbox.home().join("other.yml").exists());
 }
 
-/// Runs the test again in mount and network namespaces of its own, with its own hosts file and `/var/lib`.
+/// Runs the test again in mount and network namespaces of its own, with its own `/etc` and `/var/lib`.
 fn inside(test: &str) -> bool {
     if std::env::var(INSIDE).is_ok() {
         return true;
@@ -125,16 +125,20 @@ fn inside(test: &str) -> bool {
 }
 
 fn furnish(machine: &Machine) {
-    let hosts = machine.sandbox.root().join("hosts");
-    fs::write(&hosts, HOSTS).unwrap();
+    let etc = machine.sandbox.root().join("etc");
+    let etc = etc.to_str().unwrap();
     for words in [
         "ip link set lo up".to_owned(),
-        format!("mount --bind {} /etc/hosts", hosts.display()),
+        format!("cp --archive /etc {etc}"),
+        format!("mount --bind {etc} /etc"),
         "mount -t tmpfs tmpfs /var/lib".to_owned(),
     ] {
         let words: Vec<&str> = words.split(' ').collect();
         assert!(Command::new(words[0]).args(&words[1..]).status().unwrap().success(), "{words:?}");
     }
+    // By the copy's own path: this machine's file is not touched, whatever becomes of the mount.
+    fs::remove_file(format!("{etc}/hosts")).unwrap();
+    fs::write(format!("{etc}/hosts"), HOSTS).unwrap();
 }
 
 #[test]
@@ -143,7 +147,8 @@ fn a_running_engine_is_led_to_the_cache_when_that_is_asked_for() {
     if !inside("a_running_engine_is_led_to_the_cache_when_that_is_asked_for") {
         return;
     }
-    furnish(&Machine::new());
+    let home = Machine::new();
+    furnish(&home);
     let (mut machine, set) = cached(&["caddy:2.6.2", "ghcr.io/acme/two:1", "ghcr.io/acme/three:3"]);
     let engine = Dockerd::debian().unwrap();
     machine.set("DOCKER_HOST", engine.host());

@@ -155,6 +155,9 @@ pub(super) fn undo_before(turn: &Turn) -> Result<bool, ChangeError> {
     let journal: Journal =
         serde_json::from_str(&text).map_err(|source| ChangeError::Journal { path: path.clone(), source })?;
     undo(&journal)?;
+    for edit in [&journal.hosts, &journal.config].into_iter().flatten() {
+        sweep_temporaries(&edit.path);
+    }
     forget(&path)?;
     Ok(true)
 }
@@ -367,15 +370,33 @@ fn read(path: &Path) -> Result<Option<String>, ChangeError> {
     Ok(Some(text))
 }
 
+fn temporary_prefix(path: &Path) -> String {
+    format!(".{}.palletjack-", path.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// Removes what a process that is no more was about to rename to `path`.
+fn sweep_temporaries(path: &Path) {
+    let prefix = temporary_prefix(path);
+    let Some(Ok(entries)) = path.parent().map(fs::read_dir) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(process) = name.to_str().and_then(|name| name.strip_prefix(&prefix)) else { continue };
+        let is_number = !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number && !Path::new("/proc").join(process).exists() {
+            // One that stays does no harm.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Replaces a file as a whole, durably, with the owner and mode that it has. A file that is a mount point (as hosts
 /// files in containers are) cannot be replaced and is written in place.
 fn replace(path: &Path, text: &str, mode: u32) -> Result<(), ChangeError> {
     let old = fs::metadata(path).ok();
     let directory = path.parent().unwrap_or_else(|| Path::new("/"));
     fs::create_dir_all(directory).map_err(file_error("create", directory))?;
-    // One name, so that what a killed run leaves is taken by the next.
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = directory.join(format!(".{name}.palletjack"));
+    // Containers that share the directory have turns of their own.
+    let temporary = directory.join(format!("{}{}", temporary_prefix(path), std::process::id()));
     let write = || -> io::Result<()> {
         let mut file =
             File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
@@ -517,11 +538,14 @@ mod tests {
                 // Undoing in place was cut off.
                 fs::write(path("hosts"), &hosts[..7]).unwrap();
             }
+            // No process has this number.
+            let leftover = path(".hosts.palletjack-4194999");
+            fs::write(&leftover, "").unwrap();
             changes.undone = true;
             drop(changes);
             assert!(undo_leftover(&path("state")).unwrap());
             assert_eq!(fs::read_to_string(path("hosts")).unwrap(), hosts, "step {step}");
-            assert!(!path("daemon.json").exists());
+            assert!(!path("daemon.json").exists() && !leftover.exists());
             assert!(!undo_leftover(&path("state")).unwrap());
         }
     }

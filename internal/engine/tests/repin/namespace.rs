@@ -31,13 +31,15 @@ pub(crate) fn run_inside(test: &str, word: &str) -> bool {
     true
 }
 
-/// Brings loopback up and puts this text in place of `/etc/hosts`.
+/// Brings loopback up, and gives it an `/etc` of its own with a hosts file that is a mount, as in a container.
 pub(crate) fn furnish(directory: &Path, hosts: &str) {
-    let file = directory.join("hosts");
+    let (etc, file) = (directory.join("etc"), directory.join("hosts"));
     fs::write(&file, hosts).unwrap();
     let run = |program: &str, args: &[&str]| {
         assert!(Command::new(program).args(args).status().unwrap().success(), "{program} {args:?}");
     };
     run("ip", &["link", "set", "lo", "up"]);
+    run("cp", &["--archive", "/etc", etc.to_str().unwrap()]);
+    run("mount", &["--bind", etc.to_str().unwrap(), "/etc"]);
     run("mount", &["--bind", file.to_str().unwrap(), "/etc/hosts"]);
 }
