@@ -326,9 +326,12 @@ impl Report<'_> {
         let printer = &self.context.printer;
         if durability::tell(self.context, durable) {
             self.exit = Some(self.exit.map_or(Exit::Engine, |exit| exit.and(Exit::Engine)));
-            self.failures += 1;
+            // One that this run wanted has its own error.
+            self.failures = self.failures.max(1);
         }
         let total = self.verdicts.len();
+        let is_unresolved = |verdict: &&Verdict| verdict.runs_as.is_some() && !verdict.resolves;
+        let unresolved = self.verdicts.iter().filter(is_unresolved).count();
         if self.context.globals.output == Output::Json {
             printer.json(&Document {
                 schema: "palletjack.load/1",
@@ -346,18 +349,12 @@ impl Report<'_> {
                 human_bytes(sent),
                 count("present")
             ));
-            let by_another_name: Vec<&Verdict> = self
-                .verdicts
-                .iter()
-                .filter(|verdict| verdict.runs_as.is_some() && !verdict.resolves)
-                .collect();
-            if !by_another_name.is_empty() {
+            if unresolved > 0 {
                 printer.warning(&format!(
-                    "{} of {total} do not resolve offline by their pinned reference on this engine, which keeps no digests \
-                     of loaded images; each runs as:",
-                    by_another_name.len()
+                    "{unresolved} of {total} do not resolve offline by their pinned reference on this engine, which keeps no \
+                     digests of loaded images; each runs as:"
                 ));
-                for verdict in by_another_name {
+                for verdict in self.verdicts.iter().filter(is_unresolved) {
                     let name = verdict.runs_as.as_deref().unwrap_or_default();
                     printer.note(&format!("  {}\n    as {name}", verdict.reference));
                 }
@@ -367,7 +364,15 @@ impl Report<'_> {
             }
         }
         match self.exit {
-            None => Ok(()),
+            // Compose files that name what runs were asked for and written.
+            None if unresolved == 0 || self.wanted.pins.has_compose_override() => Ok(()),
+            None => {
+                let error = anyhow::anyhow!(
+                    "{unresolved} of {total} images are loaded and do not resolve by their pinned reference: as it is, the app that \
+                     names one would not start offline"
+                );
+                Err(CommandError::new(Exit::Engine, error))
+            }
             Some(exit) => {
                 let failures = self.failures;
                 let error = CommandError::new(

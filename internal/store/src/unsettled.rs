@@ -15,6 +15,7 @@ use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use palletjack_image::{Digest, Platform, Reference};
 use serde::{Deserialize, Serialize};
@@ -220,9 +221,9 @@ impl Ledger {
             paths.sort();
             for path in paths {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                if !name.starts_with(TEMPORARY)
-                    && path.extension().is_some_and(|extension| extension == "json")
-                {
+                if name.starts_with(TEMPORARY) {
+                    remove_if_stale(&path);
+                } else if path.extension().is_some_and(|extension| extension == "json") {
                     found.take_up(path, &name, engine);
                 }
             }
@@ -354,6 +355,17 @@ fn write(target: Target<'_>, wire: &Wire, owner: Owner) -> Result<(PathBuf, File
     let lock = file.persist(&path).map_err(|error| io_error("rename to", &path)(error.error))?;
     durable::sync_dir(directory)?;
     Ok((path, lock))
+}
+
+/// What a crash left of a record that was being written. One that is being written now is seconds old.
+fn remove_if_stale(temporary: &Path) {
+    const STALE: Duration = Duration::from_hours(24);
+    let modified = fs::metadata(temporary).and_then(|metadata| metadata.modified());
+    let is_stale = modified.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age > STALE));
+    if is_stale {
+        // Whoever may, does; it disturbs nobody.
+        let _ = fs::remove_file(temporary);
+    }
 }
 
 fn is_at(file: &File, path: &Path) -> bool {

@@ -254,7 +254,11 @@ impl Durable {
         let removal = engine.remove_image(&id).await.map_err(unknown)?;
         if let Removal::InUse { .. } | Removal::Refused { .. } = removal {
             let todo = recover::advice(engine, &name, &id, &removal);
-            return Err(LoadError::Damaged { image: name, what: "an interrupted load".to_owned(), todo });
+            return Err(LoadError::Damaged {
+                image: name,
+                what: "found by comparing its files".to_owned(),
+                todo,
+            });
         }
         self.load_plainly(engine, image).await
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 
-use palletjack_engine::{Compared, Durable, Engine, LoadOptions, RecoveredAs, Was};
+use palletjack_engine::{Compared, Durable, Engine, LoadError, LoadOptions, RecoveredAs, Was};
 use palletjack_store::{EngineMark, Place, Store, UnsettledImage};
 use palletjack_testkit::real::{Dockerd, Part};
 use palletjack_testkit::require_real;
@@ -21,11 +21,15 @@ fn killed(store: &Store, docker: &Dockerd, images: &[palletjack_store::Image]) {
     record.sending(images.iter().map(UnsettledImage::of)).unwrap();
 }
 
-async fn run(engine: &Engine, cache: &Cache, images: &[palletjack_store::Image]) -> (Arc<Durable>, Vec<Was>) {
+async fn run(
+    engine: &Engine,
+    cache: &Cache,
+    images: &[palletjack_store::Image],
+) -> (Arc<Durable>, Vec<Result<Was, LoadError>>) {
     let durable = Arc::new(Durable::new(&cache.store, &[]));
     let options = LoadOptions { around: vec![durable.clone()], ..LoadOptions::default() };
     let (results, _) = load(engine, cache, images, &options).await;
-    (durable, results.into_iter().map(|result| result.unwrap().was).collect())
+    (durable, results.into_iter().map(|result| result.map(|loaded| loaded.was)).collect())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,7 +47,7 @@ async fn only_what_is_damaged_and_ours_is_removed() {
     // Nothing is damaged: nothing is removed, nothing is sent.
     killed(&cache.store, &docker, &images[..2]);
     let (durable, was) = run(&engine, &cache, &images).await;
-    assert_eq!(was, [Was::Present; 3]);
+    assert!(matches!(was[..], [Ok(Was::Present), Ok(Was::Present), Ok(Was::Present)]), "{was:?}");
     let outcomes = |durable: &Durable| {
         durable.report().recovered.iter().map(|one| one.outcome.clone()).collect::<Vec<_>>()
     };
@@ -61,7 +65,7 @@ async fn only_what_is_damaged_and_ours_is_removed() {
     client.run(&["rmi", &tag(2)]).unwrap().assert_success();
     killed(&cache.store, &docker, &[images[0].clone(), images[2].clone()]);
     let (durable, was) = run(&engine, &cache, &images[..2]).await;
-    assert!(matches!(was[..], [Was::Sent { .. }, Was::Present]), "{was:?}");
+    assert!(matches!(was[..], [Ok(Was::Sent { .. }), Ok(Was::Present)]), "{was:?}");
     assert_eq!(outcomes(&durable), [RecoveredAs::Repaired]);
     assert!(client.inspect("somebody/else:7").unwrap().is_some(), "another's name went with it");
     assert!(client.inspect(&tag(2)).unwrap().is_none(), "what was not there was not asked for");
@@ -79,7 +83,9 @@ async fn only_what_is_damaged_and_ours_is_removed() {
     }
     killed(&cache.store, &docker, &images[..1]);
     for _ in 0..2 {
-        let (durable, _) = run(&engine, &cache, &images[..1]).await;
+        let (durable, was) = run(&engine, &cache, &images[..1]).await;
+        let [Err(LoadError::Damaged { todo, .. })] = &was[..] else { panic!("{was:?}") };
+        assert!(todo.contains("docker rm -f user"), "{todo}");
         let [RecoveredAs::Stuck { todo }] = &outcomes(&durable)[..] else { panic!("{:?}", durable.report()) };
         assert!(todo.contains("docker rm -f user"), "{todo}");
         assert_eq!(records(), 1);
@@ -91,7 +97,7 @@ async fn only_what_is_damaged_and_ours_is_removed() {
     let record = cache.store.root().join("state/unsettled").read_dir().unwrap().next().unwrap().unwrap();
     fs::write(record.path(), "{").unwrap();
     let (durable, was) = run(&engine, &cache, &images[1..2]).await;
-    assert_eq!(was, [Was::Present]);
+    assert!(matches!(was[..], [Ok(Was::Present)]), "{was:?}");
     let mut seen = outcomes(&durable);
     seen.sort_by_key(|outcome| format!("{outcome:?}"));
     assert_eq!(seen, [RecoveredAs::Repaired, RecoveredAs::Whole]);
