@@ -76,6 +76,11 @@ impl Pins {
         Ok(Self { flags: flags.repin.clone(), compose })
     }
 
+    /// Whether Compose files are written that name what runs.
+    pub(crate) fn has_compose_override(&self) -> bool {
+        self.compose.is_some()
+    }
+
     /// Before a load: puts back what a killed run left, and refuses early what cannot be done.
     pub(crate) async fn prepare(&self, context: &Context, engine: &Engine) -> Result<(), CommandError> {
         recover(context).await;

@@ -32,9 +32,17 @@ pub(crate) fn run() -> Result<()> {
 
     if demo.has_engine() {
         say("Into the engine, one image per request");
-        demo.palletjack(&[&pallet[..], &["load-img"]].concat())?;
+        // 5: loaded, but pins do not resolve on an engine that keeps no digests. The program has said what runs.
+        let loaded = demo.palletjack_ending(&[&pallet[..], &["load-img"]].concat(), &[0, 5])?;
+        if loaded == 5 {
+            println!(
+                "\n(exit status 5: every image is loaded, but this engine does not know pins; see above for the ways)"
+            );
+        }
         println!("\nThe images are small stand-ins named palletjack-demo/…; to remove them again:");
-        println!("  docker images --quiet 'palletjack-demo/*' | xargs docker rmi --force");
+        println!(
+            "  docker images -q --filter 'reference=palletjack-demo/*' --filter 'reference=*/palletjack-demo/*' | xargs docker rmi -f"
+        );
     } else {
         say("No engine answers here, so this is the archive that `docker load` would be given");
         demo.shell("tar -C cache/docker-archives -cf archive.tar . && ls -sh archive.tar && tar -tf archive.tar | head -20")?;
@@ -108,13 +116,17 @@ impl Demo {
     }
 
     fn palletjack(&self, arguments: &[&str]) -> Result<()> {
+        self.palletjack_ending(arguments, &[0]).map(drop)
+    }
+
+    fn palletjack_ending(&self, arguments: &[&str], codes: &[i32]) -> Result<i32> {
         println!("\n$ palletjack {}", arguments.join(" "));
         let status =
             self.command(&self.program).args(arguments).status().context("cannot run the program")?;
-        if !status.success() {
-            bail!("palletjack {} ended with {status}", arguments.join(" "));
+        match status.code() {
+            Some(code) if codes.contains(&code) => Ok(code),
+            _ => bail!("palletjack {} ended with {status}", arguments.join(" ")),
         }
-        Ok(())
     }
 
     fn shell(&self, script: &str) -> Result<()> {

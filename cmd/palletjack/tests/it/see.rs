@@ -11,7 +11,7 @@ use palletjack_testkit::registry::Registry;
 use palletjack_testkit::require_real;
 use serde_json::Value;
 
-use crate::machine::{Machine, own_layer, pins, small_set, strings};
+use crate::machine::{Machine, assert_loaded, own_layer, pins, small_set, strings};
 use crate::main_job::{gzip, states};
 
 /// A machine whose cache has the small images, and their registry.
@@ -249,7 +249,7 @@ fn a_real_engine_registers_nothing_of_an_image_with_a_damaged_blob() {
     assert_eq!(all.lines().count(), 3, "nothing without a name either");
     machine.run("cache verify --discard").assert_code(6);
     machine.run("plt cache-img").assert_success();
-    machine.run("plt load-img").assert_success();
+    assert_loaded(&machine.run("plt load-img"));
     assert_eq!(docker.tags().unwrap().len(), 4);
 }
 
@@ -266,7 +266,7 @@ fn what_is_missing_in_the_cache_does_not_keep_the_rest_from_being_loaded() {
     // By reference: those that are named, and no others.
     let other = Engine::start(Profile::docker_20()).unwrap();
     machine.set("DOCKER_HOST", other.host());
-    machine.run(&format!("cache load-img {}", pins[0].split('@').next().unwrap())).assert_success();
+    assert_loaded(&machine.run(&format!("cache load-img {}", pins[0].split('@').next().unwrap())));
     assert_eq!(other.images().len(), 1);
     machine.run("cache load-img nowhere:1").assert_code(3);
 }

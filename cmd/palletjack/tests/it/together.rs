@@ -152,6 +152,10 @@ fn two_processes_may_load_into_one_engine() {
     let engine = Dockerd::debian().unwrap();
     machine.set("DOCKER_HOST", engine.host());
     let children: Vec<Child> = (0..2).map(|_| machine.command("plt load-img").spawn().unwrap()).collect();
-    children.into_iter().for_each(finish);
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        // All are loaded, and this engine does not know their pins.
+        assert_eq!(output.status.code(), Some(5), "{}", show(&output));
+    }
     assert_eq!(engine.docker().unwrap().tags().unwrap().len(), 4);
 }
