@@ -1,4 +1,4 @@
-//! OCI distribution: the client that pulls into the cache.
+//! OCI distribution: the client that pulls into the cache, and the read-only server over it ([`serve`]).
 //!
 //! ```text
 //!                         Wanted, Wanted, …
@@ -15,6 +15,8 @@
 //!          ├─ retry     what is tried again, when, and when no more
 //!          ├─ http      one pool; TLS built when first needed; redirects by hand
 //!          └─ tags      oci-client, where neither status nor header matters
+//!
+//!   serve: manifests and blobs that the cache has ──► daemons, skopeo, neighbours        names nothing else, fetches nothing
 //! ```
 //!
 //! What this crate promises:
