@@ -1,60 +1,22 @@
-//! From the cache into an engine: connecting, loading, and the summary.
+//! From the cache into an engine: connecting and loading.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use palletjack_engine::{
-    DurableReport, Engine, EngineError, ErrorKind, Event, LoadError, LoadOptions, Loaded, RunError,
-    Surroundings, Was, find,
-};
+use palletjack_engine::{Engine, Event, LoadOptions, Surroundings, find};
 use palletjack_image::Reference;
 use palletjack_store::{Entry, Image, Store};
-use serde::Serialize;
 
-use crate::cli::{LoadFlags, Output};
+use crate::cli::LoadFlags;
 use crate::context::Context;
-use crate::durability::{self, Told};
+use crate::durability;
 use crate::error::{CommandError, Exit};
 use crate::load_plan;
-use crate::printer::human_bytes;
+use crate::load_report::Report;
 use crate::progress::LoadProgress;
-use crate::repin::{self, Pins};
+use crate::repin::Pins;
 use crate::requirements::ImageWish;
-
-/// The document of `load-img --output json`. Sizes are bytes.
-#[derive(Serialize)]
-struct Document {
-    schema: &'static str,
-    engine: String,
-    endpoint: String,
-    images: Vec<Verdict>,
-    durability: Told,
-}
-
-#[derive(Serialize)]
-struct Verdict {
-    reference: String,
-    required_by: Vec<String>,
-    platform: String,
-    /// `present`, `loaded`, `failed` or `missing`.
-    state: &'static str,
-    sent: u64,
-    /// Layers among what was sent.
-    sent_layers: u64,
-    /// Whether all of it was sent after a part had not been enough.
-    whole_again: bool,
-    /// What a container can be started as without a network; absent where nothing works.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    runs_as: Option<String>,
-    /// Whether the engine resolves the reference exactly as it is written.
-    resolves: bool,
-    /// How it came to resolve, where the load itself did not do that.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    way: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    note: Option<String>,
-}
 
 /// How long an engine may take for its first answer.
 const HELLO: Duration = Duration::from_secs(30);
@@ -182,7 +144,7 @@ pub(crate) async fn load_entries(
     flags: LoadFlags,
 ) -> Result<(), CommandError> {
     let lease = store.lease()?;
-    let mut report = Report { context, wanted: &wanted, verdicts: Vec::new(), exit: None, failures: 0 };
+    let mut report = Report::new(context, &wanted);
     let mut images: Vec<Image> = Vec::new();
     for entry in &entries {
         match store.image(entry) {
@@ -233,195 +195,6 @@ fn options(context: &Context, store: &Store) -> Result<LoadOptions, CommandError
         scratch: (!writable).then(|| PathBuf::from(SCRATCH)),
         ..LoadOptions::default()
     })
-}
-
-struct Report<'a> {
-    context: &'a Context,
-    wanted: &'a Wanted,
-    verdicts: Vec<Verdict>,
-    exit: Option<Exit>,
-    failures: usize,
-}
-
-impl Report<'_> {
-    fn wanted_by(&self, entry: &Entry) -> Vec<String> {
-        self.wanted.by.get(&entry.reference).cloned().unwrap_or_default()
-    }
-
-    fn loaded(&mut self, entry: &Entry, loaded: &Loaded, way: Option<&'static str>) {
-        let (state, sent, sent_layers, whole_again) = match loaded.was {
-            Was::Present => ("present", 0, 0, false),
-            Was::Sent { bytes, layer_bytes, whole_again } => ("loaded", bytes, layer_bytes, whole_again),
-        };
-        let note = loaded.note();
-        self.verdicts.push(Verdict {
-            reference: entry.reference.familiar(),
-            required_by: self.wanted_by(entry),
-            platform: entry.platform.to_string(),
-            state,
-            sent,
-            sent_layers,
-            whole_again,
-            runs_as: Some(match &loaded.runs_as {
-                palletjack_engine::RunsAs::Reference => entry.reference.familiar(),
-                other => other.to_string(),
-            }),
-            resolves: loaded.resolves.exact,
-            way,
-            note,
-        });
-    }
-
-    fn failed(&mut self, entry: &Entry, error: CommandError) {
-        let wanted_by = self.wanted_by(entry);
-        let note = Some(error.to_string());
-        self.exit = Some(self.exit.map_or(error.exit, |exit| exit.and(error.exit)));
-        self.failures += 1;
-        let error = if wanted_by.is_empty() {
-            error
-        } else {
-            error.context(format!("{}, needed by {}", entry.reference.familiar(), wanted_by.join(", ")))
-        };
-        self.context.printer.error(&error);
-        self.verdicts.push(Verdict {
-            reference: entry.reference.familiar(),
-            required_by: wanted_by,
-            platform: entry.platform.to_string(),
-            state: "failed",
-            sent: 0,
-            sent_layers: 0,
-            whole_again: false,
-            runs_as: None,
-            resolves: false,
-            way: None,
-            note,
-        });
-    }
-
-    fn missing(&mut self, wish: &ImageWish) {
-        let mut text = format!("{} is not in the cache", wish.reference.familiar());
-        if !wish.wanted_by.is_empty() {
-            text.push_str(&format!(", needed by {}", wish.wanted_by.join(", ")));
-        }
-        let error = CommandError::new(Exit::Missing, anyhow::anyhow!(text));
-        self.exit = Some(self.exit.map_or(error.exit, |exit| exit.and(error.exit)));
-        self.failures += 1;
-        self.context.printer.error(&error);
-        self.verdicts.push(Verdict {
-            reference: wish.reference.familiar(),
-            required_by: wish.wanted_by.clone(),
-            platform: String::new(),
-            state: "missing",
-            sent: 0,
-            sent_layers: 0,
-            whole_again: false,
-            runs_as: None,
-            resolves: false,
-            way: None,
-            note: Some("not in the cache".to_owned()),
-        });
-    }
-
-    fn finish(mut self, engine: &Engine, durable: &DurableReport) -> Result<(), CommandError> {
-        let printer = &self.context.printer;
-        if durability::tell(self.context, durable) {
-            self.exit = Some(self.exit.map_or(Exit::Engine, |exit| exit.and(Exit::Engine)));
-            // One that this run wanted has its own error.
-            self.failures = self.failures.max(1);
-        }
-        let total = self.verdicts.len();
-        let is_unresolved = |verdict: &&Verdict| verdict.runs_as.is_some() && !verdict.resolves;
-        let unresolved = self.verdicts.iter().filter(is_unresolved).count();
-        if self.context.globals.output == Output::Json {
-            printer.json(&Document {
-                schema: "palletjack.load/1",
-                engine: engine.capabilities().to_string(),
-                endpoint: engine.endpoint().to_string(),
-                images: self.verdicts,
-                durability: Told::of(durable),
-            })?;
-        } else {
-            let count = |state| self.verdicts.iter().filter(|verdict| verdict.state == state).count();
-            let sent = self.verdicts.iter().map(|verdict| verdict.sent).sum();
-            printer.note(&format!(
-                "{} loaded, {} sent; {} present before",
-                count("loaded"),
-                human_bytes(sent),
-                count("present")
-            ));
-            if unresolved > 0 {
-                printer.warning(&format!(
-                    "{unresolved} of {total} do not resolve offline by their pinned reference on this engine, which keeps no \
-                     digests of loaded images; each runs as:"
-                ));
-                for verdict in self.verdicts.iter().filter(is_unresolved) {
-                    let name = verdict.runs_as.as_deref().unwrap_or_default();
-                    printer.note(&format!("  {}\n    as {name}", verdict.reference));
-                }
-                if !engine.capabilities().resolves_pins() {
-                    printer.note(repin::WAYS);
-                }
-            }
-        }
-        match self.exit {
-            // Compose files that name what runs were asked for and written.
-            None if unresolved == 0 || self.wanted.pins.has_compose_override() => Ok(()),
-            None => {
-                let error = anyhow::anyhow!(
-                    "{unresolved} of {total} images are loaded and do not resolve by their pinned reference: as it is, the app that \
-                     names one would not start offline"
-                );
-                Err(CommandError::new(Exit::Engine, error))
-            }
-            Some(exit) => {
-                let failures = self.failures;
-                let error = CommandError::new(
-                    exit,
-                    anyhow::anyhow!("{failures} of {total} images are not in the engine, or not whole there"),
-                );
-                Err(match exit {
-                    Exit::Missing => {
-                        error.hint("fetch what is missing first, with the same command's `cache-img`")
-                    }
-                    _ => error,
-                })
-            }
-        }
-    }
-}
-
-pub(crate) fn exit_of(kind: ErrorKind) -> Exit {
-    match kind {
-        ErrorKind::Engine => Exit::Engine,
-        ErrorKind::Corrupt => Exit::Corrupt,
-        ErrorKind::NoSpace => Exit::NoSpace,
-        ErrorKind::Cache => Exit::Failed,
-    }
-}
-
-impl From<EngineError> for CommandError {
-    fn from(error: EngineError) -> Self {
-        Self::new(exit_of(error.kind()), error)
-    }
-}
-
-impl From<RunError> for CommandError {
-    fn from(error: RunError) -> Self {
-        Self::new(exit_of(error.kind()), error)
-    }
-}
-
-impl From<LoadError> for CommandError {
-    fn from(error: LoadError) -> Self {
-        let exit = exit_of(error.kind());
-        let error = Self::new(exit, error);
-        match exit {
-            Exit::Corrupt => error.hint(
-                "`palletjack cache verify --discard` deletes what is corrupt; then fetch the image again",
-            ),
-            _ => error,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,10 @@
 //! palletjack: container images for devices that are offline, from a Forklift pallet to Docker.
 
+#![allow(
+    rustdoc::invalid_html_tags,
+    reason = "comments on flags are the text of --help, with <placeholders>"
+)]
+
 mod cache_location;
 mod cli;
 mod commands;
@@ -13,6 +18,7 @@ mod fetch;
 mod listing;
 mod load;
 mod load_plan;
+mod load_report;
 mod logging;
 mod printer;
 mod progress;

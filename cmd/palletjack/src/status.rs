@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::durability;
 use crate::error::{CommandError, Exit};
 use crate::load;
+use crate::load_report;
 use crate::printer::table;
 use crate::requirements::ImageWish;
 
@@ -269,7 +270,7 @@ fn print(
 
 impl From<palletjack_engine::CompareError> for CommandError {
     fn from(error: palletjack_engine::CompareError) -> Self {
-        Self::new(load::exit_of(error.kind()), error)
+        Self::new(load_report::exit_of(error.kind()), error)
     }
 }
 

@@ -13,13 +13,13 @@
 //! or three small requests, because its config's digest is known to it; so after a load each pin is pulled from a
 //! server of ours that hands out manifests and nothing else. What is needed is that the daemon's question comes to us:
 //!
-//! * [`Engine::repin_by_mirror`]: it asks a mirror on loopback anyway. Nothing is changed. Docker Hub's names only.
-//! * [`Engine::repin_live`]: it is led to us for some seconds, by its own configuration and the machine's hosts file.
+//! * [`Engine::repin_by_mirror`](crate::Engine::repin_by_mirror): it asks a mirror on loopback anyway. Nothing is changed. Docker Hub's names only.
+//! * [`Engine::repin_live`](crate::Engine::repin_live): it is led to us for some seconds, by its own configuration and the machine's hosts file.
 //!   Every registry's names. What is changed for that is written down first and undone whatever happens; what a
 //!   killed run left is undone by [`undo_leftover`].
 //!
 //! An image whose tag has gone to another would be taken by the next `image prune` all the same, so it gets a tag of ours:
-//! [`Engine::keep_pins`].
+//! [`Engine::keep_pins`](crate::Engine::keep_pins).
 //!
 //! Never done here: a restart of the daemon, an edit of its private files, an answer in place of the daemon's own: a
 //! pin counts when the engine resolves it afterwards.
