@@ -22,17 +22,21 @@ pub(crate) struct Options {
 }
 
 /// Debian packages, by the program that tells whether they are there.
-const PACKAGES: [(&str, &str); 6] = [
+const PACKAGES: [(&str, &str); 9] = [
     ("/usr/sbin/dockerd", "docker.io"),
     ("/usr/bin/docker-registry", "docker-registry"),
     ("/usr/bin/skopeo", "skopeo"),
     ("/usr/bin/podman", "podman"),
     ("/usr/bin/xz", "xz-utils"),
     ("/usr/bin/git", "git"),
+    ("/usr/sbin/mkfs.ext4", "e2fsprogs"),
+    ("/usr/sbin/mkfs.xfs", "xfsprogs"),
+    ("/usr/sbin/ip", "iproute2"),
 ];
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     Part::Root,
+    Part::LoopMounts,
     Part::DockerRegistry,
     Part::Docker20,
     Part::Docker28,
