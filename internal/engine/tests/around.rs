@@ -135,7 +135,7 @@ async fn everybody_is_asked_at_the_right_moment() {
     load(&engine, &cache, &images, &options(&recorder)).await;
     let told = recorder.told();
     assert!(!told.iter().any(|line| line.starts_with("send")), "nothing is sent: {told:?}");
-    assert_eq!(fake.loads().len(), 2);
+    assert_eq!(fake.wait_for_loads(2).len(), 2);
 }
 
 #[tokio::test]

@@ -112,7 +112,7 @@ async fn a_shared_base_is_sent_once_and_the_plan_says_so_before() {
             assert_eq!((planned.step, planned.archive_bytes, planned.omitted), (Step::Nothing, 0, 3));
         }
         load(&engine, &cache, &images, &LoadOptions::default()).await;
-        assert_eq!(fake.loads().len(), 3);
+        assert_eq!(fake.wait_for_loads(3).len(), 3);
     }
 }
 
@@ -168,7 +168,7 @@ async fn a_delta_with_a_hole_is_made_good_by_the_whole_image_once() {
         assert_eq!(was_sent(&results[1]), (own(1) + whole, true), "{events:?}");
         assert_eq!(was_sent(&results[0]), (own(0), false), "{events:?}");
         assert_eq!(events.iter().filter(|event| event.ends_with("whole again")).count(), 1);
-        assert_eq!(fake.loads().len(), 3);
+        assert_eq!(fake.wait_for_loads(3).len(), 3);
         for result in &results {
             assert!(result.as_ref().unwrap().resolves.content);
         }
@@ -191,7 +191,7 @@ async fn an_engine_that_refuses_the_whole_as_well_is_asked_twice_and_no_more() {
     }
     let (results, _) = load(&engine, &cache, &[second], &one_by_one()).await;
     assert!(matches!(&results[0], Err(LoadError::Refused { message, .. }) if message == "no"));
-    assert_eq!(fake.loads().len(), 3);
+    assert_eq!(fake.wait_for_loads(3).len(), 3);
 }
 
 /// Two at once, and what both need is not sent twice.
