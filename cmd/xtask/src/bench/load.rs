@@ -188,6 +188,8 @@ fn run(command: &mut Command) -> Result<Duration> {
         .spawn()
         .with_context(|| format!("cannot run {name}"))?;
     let ended = child.wait4()?;
-    ensure!(ended.status.success(), "{name} ended with {}", ended.status);
+    // 5 of ours: all is loaded, and this engine keeps no digests, so pins do not resolve.
+    let is_fine = matches!(ended.status.code(), Some(0 | 5));
+    ensure!(is_fine, "{name} ended with {}", ended.status);
     Ok(ended.rusage.utime + ended.rusage.stime)
 }
