@@ -22,7 +22,7 @@ pub(crate) struct Options {
 }
 
 /// Debian packages, by the program that tells whether they are there.
-const PACKAGES: [(&str, &str); 9] = [
+const PACKAGES: [(&str, &str); 11] = [
     ("/usr/sbin/dockerd", "docker.io"),
     ("/usr/bin/docker-registry", "docker-registry"),
     ("/usr/bin/skopeo", "skopeo"),
@@ -32,9 +32,11 @@ const PACKAGES: [(&str, &str); 9] = [
     ("/usr/sbin/mkfs.ext4", "e2fsprogs"),
     ("/usr/sbin/mkfs.xfs", "xfsprogs"),
     ("/usr/sbin/ip", "iproute2"),
+    ("/usr/bin/systemd-nspawn", "systemd-container"),
+    ("/usr/sbin/debootstrap", "debootstrap"),
 ];
 
-const PARTS: [Part; 8] = [
+const PARTS: [Part; 9] = [
     Part::Root,
     Part::LoopMounts,
     Part::DockerRegistry,
@@ -43,6 +45,7 @@ const PARTS: [Part; 8] = [
     Part::Podman,
     Part::Skopeo,
     Part::Skopeo122,
+    Part::Boots,
 ];
 
 pub(crate) fn run(options: &Options) -> Result<()> {

@@ -93,7 +93,8 @@ impl Forky {
     }
 }
 
-fn cache() -> io::Result<PathBuf> {
+/// Where the tests keep what is made once.
+pub(super) fn cache() -> io::Result<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     set("PALLETJACK_TEST_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|d| d.join("palletjack-tests")))
@@ -102,7 +103,7 @@ fn cache() -> io::Result<PathBuf> {
 }
 
 /// The Debian mirror that the machine's own apt uses.
-fn mirror() -> String {
+pub(super) fn mirror() -> String {
     let mut texts = vec![fs::read_to_string("/etc/apt/sources.list").unwrap_or_default()];
     if let Ok(directory) = fs::read_dir("/etc/apt/sources.list.d") {
         let mut paths: Vec<PathBuf> = directory.flatten().map(|e| e.path()).collect();

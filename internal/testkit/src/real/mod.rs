@@ -5,6 +5,7 @@
 //!
 //! A test says first which parts it needs: [`require_real!`](crate::require_real).
 
+mod boot;
 mod distribution;
 mod docker;
 mod dockerd;
@@ -17,6 +18,7 @@ mod push;
 mod skopeo;
 
 pub use crate::run::Ran;
+pub use boot::{Boot, BootEngine, BootTree, Entry, Running};
 pub use distribution::DockerRegistry;
 pub use docker::DockerCli;
 pub use dockerd::{Dockerd, DockerdOptions, Store};

@@ -29,6 +29,8 @@ pub enum Part {
     Skopeo,
     /// skopeo 1.22 of Debian forky; installed on first use.
     Skopeo122,
+    /// Systems that boot in a container: systemd-nspawn, and Debian trees, which are made on first use.
+    Boots,
 }
 
 /// A part that is not here.
@@ -113,6 +115,12 @@ pub fn require(part: Part) -> Result<(), Missing> {
             version("/usr/bin/skopeo", "version 1.9", "skopeo")
         }
         Part::Skopeo122 => forky(),
+        Part::Boots => {
+            root()?;
+            package("systemd-nspawn", "systemd-container")?;
+            package("debootstrap", "debootstrap")?;
+            forky()
+        }
     }
 }
 

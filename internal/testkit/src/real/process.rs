@@ -104,6 +104,27 @@ impl Daemon {
         self.log.state().lines.clone()
     }
 
+    /// Waits for its end, and returns its exit code. An error when it goes on for longer than this; it is killed then.
+    pub(super) fn wait(&mut self, patience: Duration) -> io::Result<Option<i32>> {
+        if let Some(pid) = self.pid()
+            && !exits(pid, patience)
+        {
+            self.kill();
+            return Err(io::Error::other(format!(
+                "{} went on for more than {} s; its last words:\n{}",
+                self.name,
+                patience.as_secs(),
+                self.log().iter().rev().take(15).rev().cloned().collect::<Vec<_>>().join("\n")
+            )));
+        }
+        self.running = false;
+        Ok(self.child.wait()?.code())
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+    }
+
     /// SIGTERM, and SIGKILL if that does not help.
     pub(super) fn stop(&mut self) {
         self.end(Signal::TERM);
@@ -118,10 +139,10 @@ impl Daemon {
         if !std::mem::replace(&mut self.running, false) {
             return;
         }
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+        if let Some(pid) = self.pid() {
             // The child has not been waited for, so the id cannot belong to another process yet.
             let _ = kill_process(pid, signal);
-            if !exits(pid) {
+            if !exits(pid, PATIENCE) {
                 let _ = kill_process(pid, Signal::KILL);
             }
         }
@@ -135,13 +156,13 @@ impl Drop for Daemon {
     }
 }
 
-/// Whether the process ends within our patience.
-fn exits(pid: Pid) -> bool {
+/// Whether the process ends within this time.
+fn exits(pid: Pid, patience: Duration) -> bool {
     let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else {
         // Too old a kernel for pidfds: wait() does the waiting.
         return true;
     };
-    let timeout = Timespec { tv_sec: i64::try_from(PATIENCE.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
+    let timeout = Timespec { tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
     let mut fds = [PollFd::new(&handle, PollFlags::IN)];
     matches!(poll(&mut fds, Some(&timeout)), Ok(1..))
 }

@@ -1,0 +1,189 @@
+//! The trees: made once, copied for each test.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use palletjack_image::Digest;
+use rustix::fs::{FlockOperation, flock};
+use tempfile::TempDir;
+
+use super::super::dockerd::Store;
+use super::super::forky::{Forky, cache, mirror};
+use super::super::mounts::unmount_below;
+use crate::run::Ran;
+
+/// What is installed besides Debian's minimal base.
+const PACKAGES: &str = "systemd,systemd-sysv,dbus,docker.io,iptables,kmod";
+/// Raised when the way of making a tree changes.
+const RECIPE: u32 = 1;
+/// Not needed at a boot, and copied with each tree otherwise.
+const BALLAST: [&str; 5] =
+    ["usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt/archives", "var/lib/apt/lists"];
+/// The service that a boot ends with.
+const LAST: &str = "the-end.service";
+
+/// Which Docker a system boots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BootEngine {
+    /// 20.10 of Debian 12 with the overlay2 graph driver.
+    Docker20,
+    /// 28.5 of Debian forky over the same system.
+    Docker28(Store),
+}
+
+/// A Debian 12 system in a directory, with Docker, its units, and Docker Compose. Removed when dropped.
+#[derive(Debug)]
+pub struct BootTree {
+    root: PathBuf,
+    engine: BootEngine,
+    _directory: Option<TempDir>,
+}
+
+impl BootTree {
+    /// A fresh copy of the tree. The first on a machine takes a minute and downloads 150 MB.
+    pub fn new(engine: BootEngine) -> io::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("boot-").tempdir()?;
+        let root = directory.path().join("tree");
+        Self::make(engine, root, Some(directory))
+    }
+
+    /// The same below a directory of the caller's, such as a disk whose power can be cut. It is not removed with this.
+    pub fn below(directory: &Path, engine: BootEngine) -> io::Result<Self> {
+        Self::make(engine, directory.join("tree"), None)
+    }
+
+    fn make(engine: BootEngine, root: PathBuf, directory: Option<TempDir>) -> io::Result<Self> {
+        copy(&base()?, &root)?;
+        let tree = Self { root, engine, _directory: directory };
+        let forky = Forky::install()?;
+        let mut daemon = serde_json::json!({ "bridge": "none", "iptables": false, "ip6tables": false });
+        if let BootEngine::Docker28(store) = engine {
+            copy_over(&forky.directory().join("docker"), &tree.root)?;
+            daemon["features"] = serde_json::json!({ "containerd-snapshotter": store == Store::Containerd });
+        } else {
+            let plugin = tree.root.join("usr/libexec/docker/cli-plugins/docker-compose");
+            fs::create_dir_all(plugin.parent().unwrap_or(&tree.root))?;
+            fs::copy(forky.compose(), plugin)?;
+        }
+        tree.write("etc/docker/daemon.json", daemon.to_string())?;
+        tree.write(format!("etc/systemd/system/{LAST}"), LAST_UNIT)?;
+        tree.enable(LAST)?;
+        Ok(tree)
+    }
+
+    /// The system's root directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Which Docker it boots.
+    pub fn engine(&self) -> BootEngine {
+        self.engine
+    }
+
+    /// Writes a file below the root, with its directories.
+    pub fn write(&self, path: impl AsRef<Path>, content: impl AsRef<[u8]>) -> io::Result<PathBuf> {
+        let path = self.root.join(path);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&path, content)?;
+        Ok(path)
+    }
+
+    /// Copies a program into the tree.
+    pub fn program(&self, from: &Path, to: impl AsRef<Path>) -> io::Result<()> {
+        let path = self.write(to, "")?;
+        fs::copy(from, &path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+    }
+
+    /// Copies a directory into the tree, with owners, modes and links.
+    pub fn copy_in(&self, from: &Path, to: impl AsRef<Path>) -> io::Result<()> {
+        let to = self.root.join(to);
+        fs::create_dir_all(&to)?;
+        copy_over(from, &to)
+    }
+
+    /// Has a unit of the tree started at each boot.
+    pub fn enable(&self, unit: &str) -> io::Result<()> {
+        let mut command = Command::new("systemctl");
+        command.arg("--root").arg(&self.root).args(["--quiet", "enable", unit]);
+        Ran::run(&mut command)?.ok().map(drop)
+    }
+}
+
+impl Drop for BootTree {
+    fn drop(&mut self) {
+        unmount_below(&self.root);
+    }
+}
+
+/// Runs the script when all that the boot wants has been started or has failed.
+const LAST_UNIT: &str = "\
+[Unit]
+Description=What a test wants to know at the end of the boot
+After=multi-user.target docker.service
+
+[Service]
+Type=exec
+WorkingDirectory=/the-end
+StandardOutput=append:/the-end/output
+StandardError=journal
+ExecStart=/bin/sh -x /the-end/script
+ExecStopPost=/bin/sh -c 'echo $EXIT_CODE $EXIT_STATUS >/the-end/status; sync; systemctl --no-block poweroff'
+
+[Install]
+WantedBy=multi-user.target
+";
+
+/// The tree that all others are copies of.
+fn base() -> io::Result<PathBuf> {
+    let cache = cache()?;
+    let mirror = mirror();
+    let recipe = format!("{RECIPE} {mirror} {PACKAGES} {BALLAST:?}");
+    let name = format!("boot-{}", Digest::of(recipe.as_bytes()).short());
+    let directory = cache.join(&name);
+    fs::create_dir_all(&cache)?;
+    let lock = File::create(cache.join(format!("{name}.lock")))?;
+    flock(&lock, FlockOperation::LockExclusive)?;
+    if !directory.is_dir() {
+        let work = tempfile::Builder::new().prefix("debootstrap-").tempdir_in(&cache)?;
+        let root = work.path().join("root");
+        debootstrap(&root, &mirror).map_err(|error| {
+            io::Error::other(format!("cannot make a Debian tree for {}: {error}", directory.display()))
+        })?;
+        fs::rename(&root, &directory)?;
+    }
+    Ok(directory)
+}
+
+fn debootstrap(root: &Path, mirror: &str) -> io::Result<()> {
+    let mut command = Command::new("debootstrap");
+    command.args(["--variant=minbase", &format!("--include={PACKAGES}"), "bookworm"]).arg(root).arg(mirror);
+    let made = Ran::run(&mut command).and_then(Ran::ok);
+    unmount_below(root);
+    made?;
+    for path in BALLAST {
+        match fs::remove_dir_all(root.join(path)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    // Each copy is a machine of its own, and its journal outlives the boot.
+    fs::write(root.join("etc/machine-id"), "")?;
+    fs::create_dir_all(root.join("var/log/journal"))
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    let mut command = Command::new("cp");
+    command.args(["--archive", "--reflink=auto"]).arg(from).arg(to);
+    Ran::run(&mut command)?.ok().map(drop)
+}
+
+fn copy_over(from: &Path, to: &Path) -> io::Result<()> {
+    copy(&from.join("."), to)
+}
