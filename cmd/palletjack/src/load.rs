@@ -215,6 +215,7 @@ mod tests {
             upstream: String::new(),
             pinned: false,
             owns_tag,
+            rebuilt: None,
         }
     }
 

@@ -43,6 +43,8 @@ struct Verdict {
     /// How it came to resolve, where the load itself did not do that.
     #[serde(skip_serializing_if = "Option::is_none")]
     way: Option<&'static str>,
+    /// Whether the cache has it as it was rebuilt from an engine.
+    rebuilt: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
 }
@@ -85,6 +87,7 @@ impl<'a> Report<'a> {
             }),
             resolves: loaded.resolves.exact,
             way,
+            rebuilt: entry.rebuilt.is_some(),
             note,
         });
     }
@@ -111,6 +114,7 @@ impl<'a> Report<'a> {
             runs_as: None,
             resolves: false,
             way: None,
+            rebuilt: entry.rebuilt.is_some(),
             note,
         });
     }
@@ -135,6 +139,7 @@ impl<'a> Report<'a> {
             runs_as: None,
             resolves: false,
             way: None,
+            rebuilt: false,
             note: Some("not in the cache".to_owned()),
         });
     }
@@ -167,13 +172,20 @@ impl<'a> Report<'a> {
                 count("present")
             ));
             if unresolved > 0 {
+                let why = if engine.capabilities().resolves_pins() {
+                    ""
+                } else {
+                    ", which keeps no digests of loaded images"
+                };
                 printer.warning(&format!(
-                    "{unresolved} of {total} do not resolve offline by their pinned reference on this engine, which keeps no \
-                     digests of loaded images; each runs as:"
+                    "{unresolved} of {total} do not resolve offline by their pinned reference on this engine{why}; each runs as:"
                 ));
                 for verdict in self.verdicts.iter().filter(is_unresolved) {
                     let name = verdict.runs_as.as_deref().unwrap_or_default();
                     printer.note(&format!("  {}\n    as {name}", verdict.reference));
+                    if verdict.rebuilt {
+                        printer.note(REBUILT);
+                    }
                 }
                 if !engine.capabilities().resolves_pins() {
                     printer.note(repin::WAYS);
@@ -206,6 +218,10 @@ impl<'a> Report<'a> {
         }
     }
 }
+
+/// Said of an image that no way to re-pin is for.
+const REBUILT: &str =
+    "    rebuilt from an engine: only `cache-img` where there is a network brings what its digest pins";
 
 pub(crate) fn exit_of(kind: ErrorKind) -> Exit {
     match kind {

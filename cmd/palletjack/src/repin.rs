@@ -225,6 +225,8 @@ fn unresolved(images: &[Image], results: &[Result<Loaded, LoadError>]) -> Option
         .enumerate()
         .filter(|(_, (image, result))| {
             image.entry.reference.digest().is_some()
+                // What was rebuilt has no manifest to be pulled: its verdict says so.
+                && image.entry.has_pin()
                 && result.as_ref().is_ok_and(|loaded| loaded.resolves.content && !loaded.resolves.exact)
         })
         .map(|(index, _)| index)

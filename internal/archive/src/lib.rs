@@ -1,4 +1,4 @@
-//! Images of the cache as one byte stream that every engine loads.
+//! Images of the cache as one byte stream that every engine loads, and back from what an engine hands out.
 //!
 //! ```text
 //!   store::Image ──┐                     ┌─ oci-layout
@@ -24,11 +24,15 @@
 //!   the stream ends there with [`ExportError::Corrupt`], so that a receiver sees a member cut short;
 //! * a layer is never held in memory: peak use is two pieces.
 //!
-//! What it never does: change the cache, spool more to disk than one layer that is being recoded, open a socket, re-serialise a manifest.
+//! * on the way back ([`Contents`], [`Shelf`]) every byte is hashed before it becomes a blob, and nothing is found by its name.
+//!
+//! What it never does: give an image its name, spool more to disk than one layer that is being recoded, open a socket,
+//! re-serialise a manifest.
 
 mod error;
 mod flatten;
 mod header;
+mod import;
 mod metadata;
 mod plan;
 mod recode;
@@ -39,5 +43,6 @@ pub use flatten::{
     Comparison, Difference, FlattenError, Kind, Member as TarMember, MemberKind, Node, TarError, Tarball,
     Tree, What, flatten,
 };
+pub use import::{Contents, Found, ImportError, KnownLayers, Parts, Shelf};
 pub use plan::{Export, Item, Member, Names, Source};
 pub use stream::Written;

@@ -43,13 +43,19 @@ struct Index {
 ///
 /// For a pinned image this is the descriptor of the pin itself, usually an index of several platforms of which the
 /// archive holds one: a containerd store resolves `name@digest` only by the descriptor it was given, and the layout
-/// specification allows the children to be absent.
+/// specification allows the children to be absent. An image that was rebuilt from an engine never gets the name of its
+/// pin, whose content it is not: it has its tag, or its own digest.
 pub(crate) fn index_json(items: &[Item<'_>], names: Names) -> Bytes {
     let mut manifests = Vec::new();
     for item in items {
         let reference = &item.image.entry.reference;
         let tagged = reference.tagged().filter(|_| item.tag);
-        let pinned = reference.pinned();
+        let entry = &item.image.entry;
+        let pinned = match (&entry.rebuilt, &tagged) {
+            (None, _) => reference.pinned(),
+            (Some(_), None) => reference.clone().with_digest(entry.target.digest).pinned(),
+            (Some(_), Some(_)) => None,
+        };
         let given: Vec<String> = match names {
             Names::One => tagged.or(pinned).into_iter().collect(),
             Names::EveryPin => tagged.into_iter().chain(pinned).collect(),
@@ -59,7 +65,8 @@ pub(crate) fn index_json(items: &[Item<'_>], names: Names) -> Bytes {
             manifests.push(descriptor(item.image, BTreeMap::new()));
         }
         for name in given {
-            let ref_name = if item.tag { reference.to_string() } else { name.clone() };
+            let is_reference = item.tag && entry.rebuilt.is_none();
+            let ref_name = if is_reference { reference.to_string() } else { name.clone() };
             let annotations = [(IMAGE_NAME.to_owned(), name), (REF_NAME.to_owned(), ref_name)];
             manifests.push(descriptor(item.image, annotations.into()));
         }

@@ -93,7 +93,8 @@ impl Engine {
             None => self.look(job.image).await,
         };
         let seen = seen.map_err(|source| LoadError::Unknown { image: job.name(), source })?;
-        let enough = seen.is_enough(self.capabilities().kind, job.tag);
+        let enough =
+            seen.is_enough(self.capabilities().resolves_pins() && job.image.entry.has_pin(), job.tag);
         Ok(Looked { job, seen, enough })
     }
 }

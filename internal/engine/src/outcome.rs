@@ -17,6 +17,8 @@ pub struct Loaded {
     pub resolves: Sighting,
     /// How a container of it can be started without a network.
     pub runs_as: RunsAs,
+    /// Whether the cache has it as it was rebuilt from an engine, so that no load gives it its pin.
+    pub rebuilt: bool,
 }
 
 /// Whether an image had to be sent.
@@ -64,6 +66,11 @@ impl Loaded {
         let reference = self.reference.familiar();
         match &self.runs_as {
             RunsAs::Reference => None,
+            _ if self.rebuilt => Some(format!(
+                "{reference} does not resolve offline: the cache has it as it was rebuilt from an engine, which is not what its \
+                 digest pins; it runs as {}; `cache-img` where there is a network brings what the pin means",
+                self.runs_as
+            )),
             RunsAs::Tag(_) => Some(format!(
                 "{reference} does not resolve offline: this engine keeps no digests of loaded images; it runs as {}",
                 self.runs_as

@@ -234,7 +234,7 @@ struct Sent {
 fn loaded(image: &Image, was: Was, seen: Sighting) -> Loaded {
     let reference = image.entry.reference.clone();
     let runs_as = RunsAs::of(&reference, &seen);
-    Loaded { reference, was, resolves: seen, runs_as }
+    Loaded { reference, was, resolves: seen, runs_as, rebuilt: image.entry.rebuilt.is_some() }
 }
 
 fn what_is_missing(seen: &Sighting) -> &'static str {

@@ -37,16 +37,11 @@ pub struct Sighting {
 }
 
 impl Sighting {
-    /// Whether nothing needs to be sent for the image to be usable under its reference as far as this kind of
-    /// engine allows. `wants_tag`: the bare tag is to be this image's.
-    pub(crate) fn is_enough(&self, kind: EngineKind, wants_tag: bool) -> bool {
-        let named = match kind {
-            // The pin of a loaded image has no name here, so the tag or the ID has to do.
-            EngineKind::DockerGraph => {
-                self.exact || self.tag == Some(true) || self.tag.is_none() || !wants_tag
-            }
-            EngineKind::DockerContainerd | EngineKind::Podman => self.exact,
-        };
+    /// Whether nothing needs to be sent for the image to be usable under its reference as far as a load can make it.
+    /// `pins`: a load gives it its pin as a name. `wants_tag`: the bare tag is to be this image's.
+    pub(crate) fn is_enough(&self, pins: bool, wants_tag: bool) -> bool {
+        // Where the pin will not be a name, the tag or the ID has to do.
+        let named = self.exact || !pins && (self.tag == Some(true) || self.tag.is_none() || !wants_tag);
         self.content && named
     }
 }
@@ -123,13 +118,19 @@ impl Engine {
             EngineKind::DockerContainerd => image.entry.target.digest,
             EngineKind::DockerGraph | EngineKind::Podman => image.config_descriptor.digest,
         };
+        // A containerd store may have the very image that this one was rebuilt from, under its real digest.
+        let original = match (self.capabilities().kind, &image.entry.rebuilt) {
+            (EngineKind::DockerContainerd, Some(_)) => reference.digest(),
+            _ => None,
+        };
+        let is_meant = |found: &Found| found.is(&id) || original.is_some_and(|original| found.is(&original));
         let by_tag = match reference.tagged() {
             None => None,
-            Some(tagged) => Some(self.inspect(&tagged).await?.filter(|found| found.is(&id))),
+            Some(tagged) => Some(self.inspect(&tagged).await?.filter(is_meant)),
         };
         let by_pin = match reference.digest() {
             None => by_tag.clone().flatten(),
-            Some(_) => self.inspect(&reference.to_string()).await?.filter(|found| found.is(&id)),
+            Some(_) => self.inspect(&reference.to_string()).await?.filter(is_meant),
         };
         let tag = by_tag.as_ref().map(Option::is_some);
         let exact = by_pin.is_some();
@@ -140,6 +141,7 @@ impl Engine {
         let content = match (found, self.capabilities().kind) {
             (None, _) => false,
             (Some(_), EngineKind::DockerGraph | EngineKind::Podman) => true,
+            (Some(found), EngineKind::DockerContainerd) if !found.is(&id) => found.has_layers_of(image),
             (Some(found), EngineKind::DockerContainerd) => {
                 listing.is_complete(image).unwrap_or_else(|| found.has_layers_of(image))
             }
@@ -213,9 +215,8 @@ mod tests {
             // A containerd store lists images that it cannot run.
             (seen(false, Some(true), false), true, false, false),
         ] {
-            assert_eq!(sighting.is_enough(EngineKind::DockerGraph, wants_tag), graph, "{sighting:?}");
-            assert_eq!(sighting.is_enough(EngineKind::DockerContainerd, wants_tag), other, "{sighting:?}");
-            assert_eq!(sighting.is_enough(EngineKind::Podman, wants_tag), other, "{sighting:?}");
+            assert_eq!(sighting.is_enough(false, wants_tag), graph, "{sighting:?}");
+            assert_eq!(sighting.is_enough(true, wants_tag), other, "{sighting:?}");
         }
     }
 }

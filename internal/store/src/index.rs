@@ -32,6 +32,26 @@ pub struct Entry {
     pub pinned: bool,
     /// Whether the bare `name:tag` means this entry; it belongs to the one published last.
     pub owns_tag: bool,
+    /// Set where the image was put together from what an engine keeps, which is not what the registry hands out.
+    pub rebuilt: Option<Rebuilt>,
+}
+
+impl Entry {
+    /// Whether the digest that its reference pins is that of its content, or it pins none. Not so where it was rebuilt.
+    pub fn has_pin(&self) -> bool {
+        self.rebuilt.is_none() || self.reference.digest().is_none()
+    }
+}
+
+/// What is known of an image that was rebuilt from an engine which had lost the registry's manifest or compressed layers.
+///
+/// Its config, and with it the image ID of engines that go by that, is the original; its manifest is ours, and so is
+/// [`Entry::target`], whatever digest [`Entry::reference`] pins. It is loaded like any other, but must never be handed
+/// out as what the registry has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rebuilt {
+    /// The digests that the engine vouched for: it had them of this image from a registry.
+    pub vouched: Vec<Digest>,
 }
 
 /// One whole version of `index.json` and what it reaches.
@@ -87,6 +107,8 @@ const MANIFEST_SIZE: &str = "io.palletjack.manifest.size";
 const FETCHED: &str = "io.palletjack.fetched";
 const UPSTREAM: &str = "io.palletjack.upstream";
 const PINNED: &str = "io.palletjack.pinned";
+/// The target is ours, made from what an engine keeps. The digests that it vouched for, one space between them.
+const REBUILT: &str = "io.palletjack.rebuilt";
 /// The target is an index and children of it are absent on purpose.
 const SPARSE: &str = "io.palletjack.sparse";
 
@@ -180,6 +202,9 @@ fn entry_of(descriptor: &Descriptor) -> Option<Entry> {
         pinned: note(PINNED).is_some(),
         owns_tag: reference.tag().is_some() && note(CONTAINERD_NAME).cloned() == reference.tagged(),
         target: Descriptor::new(descriptor.media_type.clone(), descriptor.digest, descriptor.size),
+        rebuilt: note(REBUILT).map(|vouched| Rebuilt {
+            vouched: vouched.split_whitespace().filter_map(|digest| digest.parse().ok()).collect(),
+        }),
         reference,
     })
 }
@@ -196,6 +221,10 @@ fn descriptor_of(entry: &Entry) -> Descriptor {
     note(UPSTREAM, entry.upstream.clone());
     if entry.pinned {
         note(PINNED, "true".to_owned());
+    }
+    if let Some(rebuilt) = &entry.rebuilt {
+        let vouched: Vec<String> = rebuilt.vouched.iter().map(Digest::to_string).collect();
+        note(REBUILT, vouched.join(" "));
     }
     if entry.manifest.digest != entry.target.digest {
         note(MANIFEST, entry.manifest.digest.to_string());

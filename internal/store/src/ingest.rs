@@ -101,6 +101,14 @@ impl Store {
         Ok(IngestState::Begin(Box::new(ingest)))
     }
 
+    /// Whether a blob is there and is what its name says: trusted where `snapshot` names it, else hashed.
+    pub fn has_verified(&self, snapshot: &Snapshot, descriptor: &Descriptor) -> Result<bool, StoreError> {
+        if snapshot.names(&descriptor.digest) {
+            return Ok(self.has_blob(descriptor));
+        }
+        self.adopt(descriptor)
+    }
+
     /// Stores small content that is already in memory. Nothing is written where it is there already.
     ///
     /// # Errors

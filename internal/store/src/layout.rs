@@ -206,9 +206,14 @@ fn format_json(root: &Path) -> PathBuf {
 /// The directories of a cache are real ones. One that was replaced by a link would have files elsewhere written,
 /// and swept.
 fn refuse_links(root: &Path) -> Result<(), StoreError> {
-    for name in
-        ["docker-archives", "docker-archives/blobs", "docker-archives/blobs/sha256", "state", "state/ingest"]
-    {
+    for name in [
+        "docker-archives",
+        "docker-archives/blobs",
+        "docker-archives/blobs/sha256",
+        "state",
+        "state/ingest",
+        "state/scratch",
+    ] {
         let path = root.join(name);
         match fs::symlink_metadata(&path) {
             Ok(metadata) if !metadata.is_dir() => return Err(StoreError::Strange { path }),

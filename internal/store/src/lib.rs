@@ -7,6 +7,7 @@
 //!       blobs/sha256/<64 hex>  ◄── commit     content == name, mode 0444
 //!   <cache>/state/
 //!       ingest/sha256-<hex>    ◄── Ingest     a partial download, locked by its writer
+//!       scratch/<random>/      ◄── Scratch    content whose digest is known only after its last byte
 //!       lock, sweep, index.lock               never deleted
 //!       unsettled/<engine>-….json  ◄── Ledger, Record    loads into engines that are not durable yet
 //!       format.json
@@ -40,16 +41,18 @@ mod ingest;
 mod layout;
 mod lease;
 mod publish;
+mod scratch;
 mod sweep;
 mod unsettled;
 
 pub use check::{CheckReport, Depth, Problem, ProblemKind};
 pub use error::StoreError;
 pub use image::Image;
-pub use index::{Entry, Snapshot};
+pub use index::{Entry, Rebuilt, Snapshot};
 pub use ingest::{Blob, CommitError, Ingest, IngestState};
 pub use layout::{Access, Store};
 pub use lease::Lease;
 pub use publish::NewEntry;
+pub use scratch::{Draft, Scratch, Spooled};
 pub use sweep::Swept;
 pub use unsettled::{EngineMark, Ledger, Leftovers, Place, Record, UnsettledImage};

@@ -6,7 +6,7 @@ use palletjack_image::{Descriptor, Platform, Reference};
 
 use crate::durable;
 use crate::error::StoreError;
-use crate::index::{Entry, settle_tag};
+use crate::index::{Entry, Rebuilt, settle_tag};
 use crate::layout::Store;
 use crate::lease::Lease;
 
@@ -35,7 +35,26 @@ impl Store {
     /// # Errors
     /// [`StoreError::Missing`] or [`StoreError::Corrupt`] where a blob is not there with its size: nothing is
     /// published then.
-    pub fn publish(&self, _lease: &Lease, new: NewEntry) -> Result<Entry, StoreError> {
+    pub fn publish(&self, lease: &Lease, new: NewEntry) -> Result<Entry, StoreError> {
+        self.publish_as(lease, new, None)
+    }
+
+    /// The same for an image that is not what the registry has: see [`Rebuilt`].
+    pub fn publish_rebuilt(
+        &self,
+        lease: &Lease,
+        new: NewEntry,
+        rebuilt: Rebuilt,
+    ) -> Result<Entry, StoreError> {
+        self.publish_as(lease, new, Some(rebuilt))
+    }
+
+    fn publish_as(
+        &self,
+        _lease: &Lease,
+        new: NewEntry,
+        rebuilt: Option<Rebuilt>,
+    ) -> Result<Entry, StoreError> {
         if new.reference.tag().is_none() && new.reference.digest().is_none() {
             return Err(StoreError::Unspecific(new.reference.to_string()));
         }
@@ -61,6 +80,7 @@ impl Store {
             upstream: new.upstream,
             pinned,
             owns_tag: false,
+            rebuilt,
         };
         let at = match at {
             Some(at) => {

@@ -40,7 +40,7 @@ impl Store {
         Ok(removed)
     }
 
-    /// Deletes every blob that no image needs, and leftover temporary files. Partial downloads stay.
+    /// Deletes every blob that no image needs, and what killed runs left. Partial downloads stay.
     ///
     /// `None` where somebody holds a lease: the blobs are then left to the next sweep. The caller must have given its
     /// own lease back.
@@ -75,6 +75,7 @@ impl Store {
         for directory in [self.root().to_owned(), self.archives(), self.state()] {
             remove_temporaries(&directory)?;
         }
+        self.clear_scratch()?;
         Ok(Some(swept))
     }
 

@@ -142,19 +142,36 @@ impl<R: Read> Tarball<R> {
     pub fn digest(&mut self) -> Result<Digest, TarError> {
         let mut hasher = Hasher::new();
         let mut buffer = vec![0; 64 << 10];
-        while self.content > 0 {
-            let room = usize::try_from(self.content).map_or(buffer.len(), |left| left.min(buffer.len()));
+        loop {
+            match self.content(&mut buffer)? {
+                0 => return Ok(hasher.finish()),
+                read => hasher.update(&buffer[..read]),
+            }
+        }
+    }
+
+    /// The next bytes of the file that [`Self::next`] returned last; 0 at its end.
+    pub fn content(&mut self, buffer: &mut [u8]) -> Result<usize, TarError> {
+        let room = usize::try_from(self.content).map_or(buffer.len(), |left| left.min(buffer.len()));
+        if room == 0 {
+            return Ok(0);
+        }
+        loop {
             match self.reader.read(&mut buffer[..room]) {
                 Ok(0) => return Err(cut_short()),
                 Ok(read) => {
-                    hasher.update(&buffer[..read]);
                     self.content -= read as u64;
+                    return Ok(read);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(hasher.finish())
+    }
+
+    /// What the tar is read from.
+    pub fn get_ref(&self) -> &R {
+        &self.reader
     }
 
     /// What the tar was read from.

@@ -35,7 +35,7 @@ impl Engine {
         {
             return Ok(None);
         }
-        if !images.iter().any(|image| is_hubs(image)) {
+        if !images.iter().any(|image| is_hubs(image) && image.entry.has_pin()) {
             return Ok(None);
         }
         for address in self.loopback_mirrors().await? {

@@ -112,6 +112,15 @@ pub enum RepinError {
         #[source]
         source: EngineError,
     },
+    /// The cache does not have what the pin means.
+    #[error(
+        "{image} was not re-pinned: the cache has it as it was rebuilt from an engine, not as its registry has it; \
+         fetch it where there is a network (`cache-img`), then load it again"
+    )]
+    Rebuilt {
+        /// The image.
+        image: String,
+    },
     /// The engine did not answer.
     #[error("{image}: whether it was re-pinned is not known")]
     Unknown {

@@ -47,6 +47,9 @@ impl Engine {
         if before.exact {
             return self.keep(image, &before).await.map(|_| before);
         }
+        if !image.entry.has_pin() {
+            return Err(RepinError::Rebuilt { image: name() });
+        }
         let asked_before = servers.served().requests;
         let start = Instant::now();
         let failure = loop {

@@ -35,11 +35,14 @@ pub(super) async fn resolve(job: &Arc<Job>, reference: &Reference) -> Result<Res
     let Some((entry, layers)) = complete else { return plan(job, reference).await };
     let cached =
         |unchecked| Resolution::Cached { entry: Box::new(entry.clone()), layers: layers.clone(), unchecked };
-    if reference.digest().is_some() || job.options.refresh == Refresh::Missing {
-        return Ok(cached(None));
-    }
-    if job.remote.digest_of_tag(reference).await == Some(entry.target.digest) {
-        return Ok(cached(None));
+    // What was rebuilt from an engine gives way to what the registry has.
+    if entry.rebuilt.is_none() {
+        if reference.digest().is_some() || job.options.refresh == Refresh::Missing {
+            return Ok(cached(None));
+        }
+        if job.remote.digest_of_tag(reference).await == Some(entry.target.digest) {
+            return Ok(cached(None));
+        }
     }
     match plan(job, reference).await {
         Ok(Resolution::Plan(plan)) if plan.target.digest == entry.target.digest => Ok(cached(None)),
@@ -47,9 +50,12 @@ pub(super) async fn resolve(job: &Arc<Job>, reference: &Reference) -> Result<Res
         Err(reason @ Reason::Remote(_)) => {
             let why = reason.to_string();
             let image = reference.familiar();
-            (job.remote.events())(Event::Warning(format!(
-                "{image} could not be checked, using what is cached: {why}"
-            )));
+            (job.remote.events())(Event::Warning(match entry.rebuilt {
+                None => format!("{image} could not be checked, using what is cached: {why}"),
+                Some(_) => {
+                    format!("{image} could not be fetched, using what was rebuilt from an engine: {why}")
+                }
+            }));
             Ok(cached(Some(why)))
         }
         Err(reason) => Err(reason),
@@ -60,7 +66,7 @@ pub(super) async fn resolve(job: &Arc<Job>, reference: &Reference) -> Result<Res
 async fn complete(job: &Arc<Job>, reference: &Reference) -> Result<Option<(Entry, Vec<Descriptor>)>, Reason> {
     let Some(entry) = job.snapshot.find(reference, &job.options.platform) else { return Ok(None) };
     // An entry of another digest than its own name is not worth a name.
-    if reference.digest().is_some_and(|digest| digest != entry.target.digest) {
+    if entry.rebuilt.is_none() && reference.digest().is_some_and(|digest| digest != entry.target.digest) {
         return Ok(None);
     }
     let (job, entry) = (job.clone(), entry.clone());

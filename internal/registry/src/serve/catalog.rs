@@ -59,13 +59,14 @@ impl Catalog {
         }
     }
 
-    /// The entries of a repository, Docker Hub's first where no registry was named. An entry whose content is not
-    /// what its reference pins was put together from something else, and is not for others.
+    /// The entries of a repository, Docker Hub's first where no registry was named. An entry that was rebuilt from an
+    /// engine is not what the registry has, under its tag either, and is not for others.
     fn named(&self, registry: Option<&str>, repository: &str) -> Result<Vec<Entry>, Refusal> {
         let snapshot = self.store.snapshot()?;
         let is_meant = |entry: &&Entry| {
             let reference = &entry.reference;
-            reference.path() == repository
+            entry.rebuilt.is_none()
+                && reference.path() == repository
                 && registry.is_none_or(|registry| canonical(reference.domain()) == registry)
                 && reference.digest().is_none_or(|digest| digest == entry.target.digest)
         };

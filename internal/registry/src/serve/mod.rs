@@ -15,8 +15,8 @@
 //! `?ns=`; a proxy's client sends requests in absolute form; Docker 29 asks for referrers and fails where it gets an
 //! error instead of an empty list.
 //!
-//! A name is served only where `index.json` has it, and only while every blob of the image is there. An image that is
-//! listed under a digest which is not its own (one put together from an engine, say) is never served.
+//! A name is served only where `index.json` has it, and only while every blob of the image is there. An image that
+//! was rebuilt from an engine, or is listed under a digest which is not its own, is never served.
 
 mod answer;
 mod blob;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use palletjack_image::{Digest, Manifest, media_type};
 use palletjack_registry::{ErrorKind, Event, Refresh};
+use palletjack_store::{NewEntry, Rebuilt};
 use palletjack_testkit::image::{ImageBuilder, ImageSet, Kind};
 use palletjack_testkit::registry::{Auth, Registry};
 
@@ -285,4 +286,56 @@ async fn a_reference_without_tag_and_digest_is_nobody_s_to_guess() {
     assert!(text.contains("neither a tag nor a digest"), "{text}");
     assert_eq!(failure(&summary).kind(), ErrorKind::Config);
     assert_eq!(summary.requests, 0);
+}
+
+#[tokio::test]
+async fn what_was_rebuilt_from_an_engine_gives_way_to_what_the_registry_has() {
+    let mut registry = Registry::start().unwrap();
+    let built = image(&at(&registry, "acme/app:1"), [layer(1, 20_000)]);
+    registry.publish(&built);
+    let bench = Bench::new();
+    // The same content under a manifest that is not the registry's, for a pin and for a tag.
+    let other = image(&at(&registry, "acme/other:1"), [layer(2, 20_000)]);
+    registry.publish(&other);
+    all_ok(&bench.pull(&[other.pinned()]).await);
+    let (pin, tag) = (built.pinned(), built.tagged());
+    let rebuild = || {
+        let store = bench.store();
+        let lease = store.lease().unwrap();
+        let snapshot = store.snapshot().unwrap();
+        let made = snapshot.find(&other.pinned().parse().unwrap(), &platform()).unwrap();
+        for reference in [&pin, &tag] {
+            let new = NewEntry {
+                reference: reference.parse().unwrap(),
+                requested: reference.clone(),
+                platform: platform(),
+                target: made.manifest.clone(),
+                manifest: made.manifest.clone(),
+                upstream: "an engine".to_owned(),
+                pinned: false,
+            };
+            let vouched = vec![built.top.digest];
+            store.publish_rebuilt(&lease, new, Rebuilt { vouched }).unwrap();
+        }
+    };
+    rebuild();
+    let summary = bench.pull(&[pin.clone(), tag.clone()]).await;
+    all_ok(&summary);
+    for image in &summary.images {
+        let pulled = image.outcome.as_ref().unwrap();
+        assert!(!pulled.cached && pulled.entry.rebuilt.is_none(), "{pulled:?}");
+        assert_eq!(pulled.entry.target.digest, built.top.digest);
+    }
+
+    // Where nobody answers, what there is has to do.
+    rebuild();
+    registry.stop();
+    let summary = bench.pull(&[pin.clone(), tag]).await;
+    all_ok(&summary);
+    for image in &summary.images {
+        let pulled = image.outcome.as_ref().unwrap();
+        assert!(pulled.cached && pulled.entry.rebuilt.is_some(), "{pulled:?}");
+    }
+    let warnings = bench.warnings();
+    assert!(warnings.iter().any(|text| text.contains("using what was rebuilt")), "{warnings:?}");
 }

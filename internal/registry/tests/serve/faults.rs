@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use palletjack_registry::serve::{MirrorOptions, is_mirror};
-use palletjack_store::{NewEntry, Swept};
+use palletjack_store::{NewEntry, Rebuilt, Swept};
 use palletjack_testkit::image::ImageBuilder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -72,8 +72,16 @@ async fn an_image_that_is_not_what_its_reference_pins_is_not_served() {
         upstream: "an engine".to_owned(),
         pinned: false,
     };
-    cache.store.publish(&cache.store.lease().unwrap(), new).unwrap();
+    cache.store.publish(&cache.store.lease().unwrap(), new.clone()).unwrap();
+    // One that was rebuilt is not what the registry has under its tag either.
+    let tagged = NewEntry { reference: "acme/tagged:1".parse().unwrap(), ..new };
+    let lease = cache.store.lease().unwrap();
+    cache.store.publish_rebuilt(&lease, tagged, Rebuilt::default()).unwrap();
+    drop(lease);
     let mirror = cache.serve().await;
+    for asked in ["1".to_owned(), ours.entry.manifest.digest.to_string()] {
+        assert_eq!(ask(&mirror, "GET", &format!("/v2/acme/tagged/manifests/{asked}")).await.status, 404);
+    }
     for asked in ["1".to_owned(), other.top.digest.to_string(), ours.entry.manifest.digest.to_string()] {
         assert_eq!(ask(&mirror, "GET", &format!("/v2/acme/rebuilt/manifests/{asked}")).await.status, 404);
     }
