@@ -11,7 +11,7 @@
 //!   load, memory              what engines do wrong; large images in little memory
 //!   bad_input, homes, see     clear errors; where the cache is; listing, deleting, verifying
 //!   crash, together           killed and interrupted runs; several at once
-//!   status, power_cuts        what would run offline; what is left when the power goes
+//!   status                    what would run offline
 //!   help                      the help texts and the README
 //! ```
 
@@ -29,7 +29,6 @@ mod homes;
 mod load;
 mod main_job;
 mod memory;
-mod power_cuts;
 mod resolve;
 mod see;
 mod status;

@@ -177,6 +177,15 @@ impl LayerBuilder {
         Ok((packed.inner, made))
     }
 
+    /// A second name says the same of its file as the first: Docker takes the rights from whichever comes last.
+    fn mode_of(&self, path: &str) -> u32 {
+        let named = self.entries.iter().rev().find(|(name, _)| name == path);
+        match named {
+            Some((_, Entry::File { mode, .. })) => *mode,
+            _ => 0o644,
+        }
+    }
+
     fn write_tar<W: Write>(&self, into: W) -> io::Result<W> {
         let mut tar = tar::Builder::new(into);
         for (path, entry) in &self.entries {
@@ -208,6 +217,7 @@ impl LayerBuilder {
                 }
                 Entry::Hardlink(target) => {
                     header.set_entry_type(EntryType::Link);
+                    header.set_mode(self.mode_of(target));
                     tar.append_link(&mut header, path, target)?;
                 }
             }

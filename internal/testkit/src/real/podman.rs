@@ -136,6 +136,13 @@ impl Podman {
     pub fn stop(&mut self) {
         self.service = None;
     }
+
+    /// Ends the API service as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut service) = self.service.take() {
+            service.kill();
+        }
+    }
 }
 
 impl Drop for Podman {
