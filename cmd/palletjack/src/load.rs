@@ -14,6 +14,7 @@ use crate::durability;
 use crate::error::{CommandError, Exit};
 use crate::load_plan;
 use crate::load_report::Report;
+use crate::localize::Naming;
 use crate::progress::LoadProgress;
 use crate::repin::Pins;
 use crate::requirements::ImageWish;
@@ -106,9 +107,11 @@ pub(crate) async fn load(
     }
     let wanted_by =
         entries.iter().map(|(entry, wish)| (entry.reference.clone(), wish.wanted_by.clone())).collect();
+    let naming = entries.iter().map(|(entry, wish)| (entry.reference.clone(), wish.naming.clone())).collect();
     let mut entries: Vec<Entry> = entries.into_iter().map(|(entry, _)| entry).collect();
     last_has_the_tag(&mut entries);
-    load_entries(context, &store, &engine, entries, Wanted { by: wanted_by, missing, pins }, flags).await
+    load_entries(context, &store, &engine, entries, Wanted { by: wanted_by, missing, pins, naming }, flags)
+        .await
 }
 
 /// Of images that share a tag, the last one gets it in the engine: wishes are ordered so, and what the cache says of
@@ -132,6 +135,8 @@ pub(crate) struct Wanted {
     pub(crate) missing: Vec<ImageWish>,
     /// What is to be done for pins that the engine does not resolve.
     pub(crate) pins: Pins,
+    /// How those who want it name it; by its reference, where nothing is said.
+    pub(crate) naming: BTreeMap<Reference, Naming>,
 }
 
 /// Loads images of the cache and reports on each.
@@ -174,7 +179,11 @@ pub(crate) async fn load_entries(
     let pins = wanted.pins.settle(context, store, engine, &images, &mut results).await;
     for (index, (image, result)) in images.iter().zip(results).enumerate() {
         match result {
-            Ok(loaded) => report.loaded(&image.entry, &loaded, pins.way(index)),
+            Ok(loaded) => {
+                let naming = pins.naming().unwrap_or(&wanted.naming).get(&image.entry.reference);
+                let naming = naming.cloned().unwrap_or_default();
+                report.loaded(&image.entry, &loaded, pins.way(index), &naming);
+            }
             Err(error) => report.failed(&image.entry, error.into()),
         }
     }

@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::durability::{self, Told};
 use crate::error::{CommandError, Exit};
 use crate::load::Wanted;
+use crate::localize::Naming;
 use crate::printer::human_bytes;
 use crate::repin;
 use crate::requirements::ImageWish;
@@ -40,6 +41,8 @@ struct Verdict {
     runs_as: Option<String>,
     /// Whether the engine resolves the reference exactly as it is written.
     resolves: bool,
+    /// Whether whoever wants it finds it offline, by its reference or by the ID that staged Compose files name.
+    runs_offline: bool,
     /// How it came to resolve, where the load itself did not do that.
     #[serde(skip_serializing_if = "Option::is_none")]
     way: Option<&'static str>,
@@ -67,12 +70,28 @@ impl<'a> Report<'a> {
         self.wanted.by.get(&entry.reference).cloned().unwrap_or_default()
     }
 
-    pub(crate) fn loaded(&mut self, entry: &Entry, loaded: &Loaded, way: Option<&'static str>) {
+    pub(crate) fn loaded(
+        &mut self,
+        entry: &Entry,
+        loaded: &Loaded,
+        way: Option<&'static str>,
+        naming: &Naming,
+    ) {
         let (state, sent, sent_layers, whole_again) = match loaded.was {
             Was::Present => ("present", 0, 0, false),
             Was::Sent { bytes, layer_bytes, whole_again } => ("loaded", bytes, layer_bytes, whole_again),
         };
-        let note = loaded.note();
+        let runs_offline = naming.runs(&loaded.resolves);
+        let by_id = runs_offline && !loaded.resolves.exact && !naming.ids.is_empty();
+        let way = way.or(by_id.then_some("by its ID in the staged Compose files"));
+        let strange = naming.ids.iter().find(|id| **id != loaded.resolves.id);
+        let note = match strange {
+            Some(id) => Some(format!(
+                "staged Compose files name it {id}, which is not its ID in this engine: `stage load-img --localize` or `stage \
+                 delocalize` mends that"
+            )),
+            None => loaded.note().filter(|_| !by_id),
+        };
         self.verdicts.push(Verdict {
             reference: entry.reference.familiar(),
             required_by: self.wanted_by(entry),
@@ -86,6 +105,7 @@ impl<'a> Report<'a> {
                 other => other.to_string(),
             }),
             resolves: loaded.resolves.exact,
+            runs_offline,
             way,
             rebuilt: entry.rebuilt.is_some(),
             note,
@@ -113,6 +133,7 @@ impl<'a> Report<'a> {
             whole_again: false,
             runs_as: None,
             resolves: false,
+            runs_offline: false,
             way: None,
             rebuilt: entry.rebuilt.is_some(),
             note,
@@ -138,6 +159,7 @@ impl<'a> Report<'a> {
             whole_again: false,
             runs_as: None,
             resolves: false,
+            runs_offline: false,
             way: None,
             rebuilt: false,
             note: Some("not in the cache".to_owned()),
@@ -152,7 +174,7 @@ impl<'a> Report<'a> {
             self.failures = self.failures.max(1);
         }
         let total = self.verdicts.len();
-        let is_unresolved = |verdict: &&Verdict| verdict.runs_as.is_some() && !verdict.resolves;
+        let is_unresolved = |verdict: &&Verdict| verdict.runs_as.is_some() && !verdict.runs_offline;
         let unresolved = self.verdicts.iter().filter(is_unresolved).count();
         if self.context.globals.output == Output::Json {
             printer.json(&Document {

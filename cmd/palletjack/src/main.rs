@@ -19,6 +19,7 @@ mod listing;
 mod load;
 mod load_plan;
 mod load_report;
+mod localize;
 mod logging;
 mod printer;
 mod progress;

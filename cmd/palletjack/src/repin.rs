@@ -1,15 +1,18 @@
 //! `load-img` on an engine that keeps no digests: what is done for the pins, and what is said.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use palletjack_engine::repin::{LiveError, LiveOptions, LiveStep, Repinned, Way, undo_leftover};
 use palletjack_engine::{Endpoint, Engine, LoadError, Loaded, RunsAs};
+use palletjack_image::Reference;
 use palletjack_store::{Image, Store};
 
 use crate::compose_override::ComposeOverride;
 use crate::context::Context;
 use crate::error::{CommandError, Exit};
+use crate::localize::{self, Naming, Staged};
 use crate::requirements::Requirements;
 
 /// Where what must be undone is noted: it has to outlive a restart.
@@ -17,7 +20,8 @@ const STATE: &str = "/var/lib/palletjack";
 
 /// What can be done, for those whose pins do not resolve.
 pub(crate) const WAYS: &str = "to make the pins themselves resolve on this Docker: `load-img --repin live` (as root, leads its \
-    daemon to palletjack for some seconds), `load-img --compose-override FILE` (Compose files that name what runs), or a \
+    daemon to palletjack for some seconds), `load-img --compose-override FILE` (Compose files that name what runs), `stage load-img --localize` (the same in the \
+    staged files themselves), or a \
     registry mirror on loopback in its daemon.json, which palletjack then uses by itself";
 
 /// Flags of every `load-img` that are about pins.
@@ -64,16 +68,23 @@ pub(crate) enum Repin {
 pub(crate) struct Pins {
     flags: RepinFlags,
     compose: Option<ComposeOverride>,
+    /// Bundles in which images are to be named by their IDs.
+    localize: Option<Vec<Staged>>,
 }
 
 impl Pins {
     pub(crate) fn of(flags: &RepinFlags) -> Self {
-        Self { flags: flags.clone(), compose: None }
+        Self { flags: flags.clone(), ..Self::default() }
     }
 
     pub(crate) fn with_compose(flags: &PinFlags, requirements: &Requirements) -> Result<Self, CommandError> {
         let compose = ComposeOverride::of(flags.compose_override.as_deref(), requirements)?;
-        Ok(Self { flags: flags.repin.clone(), compose })
+        Ok(Self { flags: flags.repin.clone(), compose, localize: None })
+    }
+
+    /// Images are to be named by their IDs in these bundles.
+    pub(crate) fn localize(&mut self, bundles: Vec<Staged>) {
+        self.localize = Some(bundles);
     }
 
     /// Whether Compose files are written that name what runs.
@@ -114,7 +125,16 @@ impl Pins {
         {
             failure.get_or_insert(error);
         }
-        Settled { ways, failure }
+        let mut naming = None;
+        if let Some(bundles) = &self.localize {
+            match localize::apply(context, bundles, images, results) {
+                Ok(named) => naming = Some(named),
+                Err(error) => {
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        Settled { ways, failure, naming }
     }
 }
 
@@ -123,12 +143,18 @@ impl Pins {
 pub(crate) struct Settled {
     ways: Vec<Option<&'static str>>,
     failure: Option<CommandError>,
+    naming: Option<BTreeMap<Reference, Naming>>,
 }
 
 impl Settled {
     /// How an image came to resolve, where the load itself did not do that.
     pub(crate) fn way(&self, index: usize) -> Option<&'static str> {
         self.ways.get(index).copied().flatten()
+    }
+
+    /// How images are named now, where this run has changed that.
+    pub(crate) fn naming(&self) -> Option<&BTreeMap<Reference, Naming>> {
+        self.naming.as_ref()
     }
 
     /// A load's own failure says more than that of a re-pinning after it.

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use palletjack_image::Reference;
+use palletjack_image::{Digest, Reference};
+use palletjack_pallet::localize::Record;
 use palletjack_pallet::{
     FORKLIFT_VERSION, Options, Overrides, Requirement, Source, StageStore, compat, resolve,
 };
 
 use crate::context::Context;
 use crate::error::{CommandError, Exit};
+use crate::localize::{Naming, Staged};
 
 /// Which pallet is meant.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +39,8 @@ pub(crate) struct Requirements {
     /// The images of the bundle that the next apply uses, where several bundles are looked at: a tag that bundles pin to
     /// different digests is to mean theirs.
     preferred: BTreeSet<String>,
+    /// How images are named, where staged Compose files were rewritten.
+    naming: BTreeMap<String, Naming>,
 }
 
 /// An image to fetch or load: one normalised reference, however often and however it was written.
@@ -47,6 +51,7 @@ pub(crate) struct ImageWish {
     pub(crate) requested: Vec<String>,
     /// The deployments that need it; empty for references from the command line.
     pub(crate) wanted_by: Vec<String>,
+    pub(crate) naming: Naming,
 }
 
 impl Requirements {
@@ -79,15 +84,7 @@ impl Requirements {
     ) -> Result<Self, CommandError> {
         let store = StageStore::open(&context.stage_store()?)?;
         let indices = match bundle {
-            Some(identifier) => {
-                let index = store.index_of(identifier).map_err(|error| with_bundles(error, &store))?;
-                if !store.indices().contains(&index) {
-                    let error =
-                        palletjack_pallet::Error::Stage(format!("the stage store has no bundle {index}"));
-                    return Err(with_bundles(error, &store));
-                }
-                vec![index]
-            }
+            Some(identifier) => vec![index_of(&store, identifier)?],
             None => store.needed(),
         };
         if indices.is_empty() {
@@ -103,7 +100,8 @@ impl Requirements {
                 .map_err(CommandError::from)
                 .and_then(|source| Self::of_source(context, &source, include_disabled, check))
                 .map_err(|error| error.context(format!("bundle {index} of the stage store")))?;
-            all.add(bundle, applied == Some(index));
+            let named = names(context, index, &store.bundle_directory(index))?;
+            all.add(bundle, applied == Some(index), &named);
         }
         Ok(all)
     }
@@ -125,7 +123,11 @@ impl Requirements {
         Ok(Self { listed: resolved.requirements, extra: resolved.extra, ..Self::default() })
     }
 
-    fn add(&mut self, other: Self, preferred: bool) {
+    fn add(&mut self, other: Self, preferred: bool, named: &BTreeMap<String, Digest>) {
+        for requirement in other.listed.iter().chain(&other.extra) {
+            let naming = self.naming.entry(requirement.image.clone()).or_insert_with(Naming::nobody);
+            naming.add(named.get(&requirement.image));
+        }
         if preferred {
             let images = other.listed.iter().chain(&other.extra).map(|requirement| requirement.image.clone());
             self.preferred.extend(images);
@@ -161,7 +163,9 @@ impl Requirements {
                         reference,
                         requested: Vec::new(),
                         wanted_by: Vec::new(),
+                        naming: Naming::nobody(),
                     });
+                    wish.naming.join(self.naming.get(&requirement.image).unwrap_or(&Naming::default()));
                     if !wish.requested.contains(&requirement.image) {
                         wish.requested.push(requirement.image.clone());
                     }
@@ -191,6 +195,52 @@ impl Requirements {
     }
 }
 
+fn index_of(store: &StageStore, identifier: &str) -> Result<u64, CommandError> {
+    let index = store.index_of(identifier).map_err(|error| with_bundles(error, store))?;
+    if store.indices().contains(&index) {
+        return Ok(index);
+    }
+    let error = palletjack_pallet::Error::Stage(format!("the stage store has no bundle {index}"));
+    Err(with_bundles(error, store))
+}
+
+/// The bundle that is named, or all that the next apply can need.
+pub(crate) fn needed_bundles(context: &Context, bundle: Option<&str>) -> Result<Vec<Staged>, CommandError> {
+    bundles(context, bundle, StageStore::needed)
+}
+
+/// The bundle that is named, or all of the stage store.
+pub(crate) fn staged_bundles(context: &Context, bundle: Option<&str>) -> Result<Vec<Staged>, CommandError> {
+    bundles(context, bundle, |store| store.indices().to_vec())
+}
+
+fn bundles(
+    context: &Context,
+    bundle: Option<&str>,
+    otherwise: fn(&StageStore) -> Vec<u64>,
+) -> Result<Vec<Staged>, CommandError> {
+    let store = StageStore::open(&context.stage_store()?)?;
+    let indices = match bundle {
+        Some(identifier) => vec![index_of(&store, identifier)?],
+        None => otherwise(&store),
+    };
+    let staged = |index| Staged { index, directory: store.bundle_directory(index) };
+    Ok(indices.into_iter().map(staged).collect())
+}
+
+/// The IDs that stand in a bundle's Compose files in place of images.
+fn names(context: &Context, index: u64, bundle: &Path) -> Result<BTreeMap<String, Digest>, CommandError> {
+    let Some(record) = Record::read(bundle)? else { return Ok(BTreeMap::new()) };
+    if let Some(ids) = record.ids(bundle)? {
+        return Ok(ids);
+    }
+    context.printer.warning(&format!(
+        "bundle {index}: naming its images by their IDs was interrupted; `stage load-img --localize` completes that, \
+         `stage delocalize` undoes it"
+    ));
+    Ok(BTreeMap::new())
+}
+
 /// Says where the stage store is and what is in it.
 fn with_bundles(error: palletjack_pallet::Error, store: &StageStore) -> CommandError {
     let directory = store.directory();
@@ -212,6 +262,7 @@ pub(crate) fn wishes_of(references: &[String]) -> Result<Vec<ImageWish>, Command
             reference,
             requested: Vec::new(),
             wanted_by: Vec::new(),
+            naming: Naming::default(),
         });
         wish.requested.push(text.clone());
     }

@@ -174,7 +174,11 @@ async fn look(
         note: None,
     };
     let Some(image) = image else {
-        if engine.resolves(reference).await? {
+        let mut runs = !wish.naming.by_reference || engine.resolves(reference).await?;
+        for id in &wish.naming.ids {
+            runs = runs && engine.has(id).await?;
+        }
+        if runs {
             verdict.state = State::Runs;
             if flags.deep {
                 verdict.note = Some("not compared: the cache does not have it".to_owned());
@@ -184,9 +188,10 @@ async fn look(
         return Ok(verdict);
     };
     let seen = engine.look(&image).await?;
-    verdict.state = if seen.exact {
+    verdict.state = if wish.naming.runs(&seen) {
         State::Runs
-    } else if reference.digest().is_none() && engine.resolves(reference).await? {
+    } else if reference.digest().is_none() && wish.naming.ids.is_empty() && engine.resolves(reference).await?
+    {
         verdict.note = Some("the engine has another image under this tag than the cache".to_owned());
         State::Runs
     } else if seen.content {
@@ -194,8 +199,13 @@ async fn look(
     } else {
         State::Cached
     };
+    if verdict.state == State::Runs && !seen.exact && !wish.naming.ids.is_empty() {
+        verdict.note = Some(format!("the staged Compose files name it by its ID, {}", seen.id));
+    }
     if verdict.state == State::Unnamed {
-        verdict.note = Some(if seen.tag == Some(true) {
+        verdict.note = Some(if let Some(id) = wish.naming.ids.iter().find(|id| **id != seen.id) {
+            format!("the staged Compose files name it {id}, which is not its ID in this engine, {}", seen.id)
+        } else if seen.tag == Some(true) {
             format!("the engine knows it as {} only", reference.clone().without_digest().familiar())
         } else {
             format!("the engine knows it by its ID only, {}", seen.id)

@@ -1,6 +1,6 @@
 //! Asking for a reference of which the cache knows nothing.
 
-use palletjack_image::Reference;
+use palletjack_image::{Digest, Reference};
 
 use crate::connect::Engine;
 use crate::error::EngineError;
@@ -10,5 +10,10 @@ impl Engine {
     /// looked at.
     pub async fn resolves(&self, reference: &Reference) -> Result<bool, EngineError> {
         Ok(self.inspect(&reference.to_string()).await?.is_some())
+    }
+
+    /// Whether the engine has an image of this ID.
+    pub async fn has(&self, id: &Digest) -> Result<bool, EngineError> {
+        Ok(self.inspect(&id.to_string()).await?.is_some())
     }
 }

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::compose::Substitutes;
 use crate::definition::{BundleManifest, decode};
 use crate::error::Error;
+use crate::localize;
 use crate::lock::VersionLock;
 use crate::tree::Tree;
 
@@ -12,10 +14,11 @@ use crate::tree::Tree;
 pub struct Bundle {
     tree: Tree,
     manifest: BundleManifest,
+    originals: Substitutes,
 }
 
 impl Bundle {
-    /// Loads the bundle in a directory. Manifests from before Forklift v0.8.0-alpha.6 are read as well.
+    /// Loads the bundle in a directory. One whose images were replaced by IDs ([`localize`]) is what it was before. Manifests from before Forklift v0.8.0-alpha.6 are read as well.
     pub fn load(directory: &Path) -> Result<Self, Error> {
         let tree = Tree::directory(directory);
         let file = tree.location(BundleManifest::FILE);
@@ -28,7 +31,8 @@ impl Bundle {
                 source,
             })?;
         }
-        Ok(Self { tree, manifest })
+        let originals = localize::originals(directory)?;
+        Ok(Self { tree, manifest, originals })
     }
 
     pub(crate) fn tree(&self) -> &Tree {
@@ -37,6 +41,11 @@ impl Bundle {
 
     pub(crate) fn manifest(&self) -> &BundleManifest {
         &self.manifest
+    }
+
+    /// What its Compose files are to be read as, where their images were replaced by IDs.
+    pub(crate) fn originals(&self) -> &Substitutes {
+        &self.originals
     }
 
     /// The bundle's directory.

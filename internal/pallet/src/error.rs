@@ -23,6 +23,14 @@ pub enum Error {
     /// A Compose file, or all of a deployment together, isn't valid.
     #[error(transparent)]
     Compose(#[from] compose::Error),
+    /// A file whose images were replaced by IDs, or the record of it, is not what it should be.
+    #[error("{}: {message}", path.display())]
+    Localized {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        message: String,
+    },
     /// A search for files failed.
     #[error(transparent)]
     Glob(#[from] glob::Error),

@@ -13,6 +13,8 @@
 //! [`compose`] and the private `yaml`. All files come through a `Tree`, which is a directory or a pallet's
 //! directory above what it imports.
 //!
+//! A staged bundle whose Compose files name images by the IDs of one engine ([`localize`]) is what it was before.
+//!
 //! **Promises** Forklift's own answer: [`resolve`] gives the strings that `forklift plt ls-img` prints, byte
 //! for byte, and fails where Forklift fails, naming deployment, file and line. Beyond that each
 //! [`Requirement`] knows who asked for it. Any input ends in an answer or an error: sizes, depths, aliases,
@@ -27,6 +29,7 @@ mod definition;
 mod deployment;
 mod error;
 mod glob;
+pub mod localize;
 mod lock;
 mod package;
 mod pallet;

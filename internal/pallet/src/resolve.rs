@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::compose::{self, Environment};
+use crate::compose::{self, Environment, Substitutes};
 use crate::deployment::{Deployment, Selection, load_all};
 use crate::error::Error;
 use crate::package::Packages;
@@ -95,27 +95,43 @@ impl<'a> Resolver<'a> {
         if !selection.has_app() {
             return Ok(Vec::new());
         }
-        load_app(selection).map_err(|e| selection.deployment.failed(e))
+        let nothing = Substitutes::default();
+        let originals = match self.source {
+            Source::Bundle(bundle) => bundle.originals(),
+            Source::Pallet(_) => &nothing,
+        };
+        load_app(selection, originals).map_err(|e| selection.deployment.failed(e))
     }
 
-    fn select_all(&self, options: Options) -> Result<Vec<Selection>, Error> {
+    pub(crate) fn select_all(&self, options: Options) -> Result<Vec<Selection>, Error> {
         let all = self.deployments()?.into_iter();
         let wanted = all.filter(|d| options.include_disabled || !d.disabled);
         wanted.map(|d| self.select(&d)).collect()
     }
 }
 
-fn load_app(selection: &Selection) -> Result<Vec<compose::Service>, Error> {
+/// The Compose app of a selection that has one.
+pub(crate) fn app_of(selection: &Selection, originals: &Substitutes) -> Result<compose::App, Error> {
     let tree = &selection.tree;
     let mut files = Vec::with_capacity(selection.compose_files.len());
     for file in &selection.compose_files {
         let path = tree.location(&file.name);
         let bytes = tree.read(&file.name).map_err(|e| Error::read(&path, e))?;
+        let bytes = originals.of(&path).map_or(bytes, <[u8]>::to_vec);
         files.push(compose::File { path, bytes });
     }
-    let name = project_name(&selection.deployment.name)?;
-    let environment = Environment::project(&name);
-    let project = compose::load(&files, &tree.root(), environment)?;
+    let project = project_name(&selection.deployment.name)?;
+    Ok(compose::App {
+        name: selection.deployment.name.clone(),
+        files,
+        directory: tree.root(),
+        environment: Environment::project(&project),
+    })
+}
+
+fn load_app(selection: &Selection, originals: &Substitutes) -> Result<Vec<compose::Service>, Error> {
+    let app = app_of(selection, originals)?;
+    let project = compose::load_with(&app.files, &app.directory, app.environment, originals)?;
     Ok(project.services)
 }
 

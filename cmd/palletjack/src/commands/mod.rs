@@ -22,9 +22,10 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<(), Comm
             StageVerb::LsImg(selection) => stage::ls_img(context, selection),
             StageVerb::CacheImg { selection, flags } => stage::cache_img(context, selection, *flags).await,
             StageVerb::Status { selection, status } => stage::status(context, selection, *status).await,
-            StageVerb::LoadImg { selection, load, pins } => {
-                stage::load_img(context, selection, *load, pins).await
+            StageVerb::LoadImg { selection, load, pins, localize } => {
+                stage::load_img(context, selection, *load, pins, *localize).await
             }
+            StageVerb::Delocalize { bundle } => stage::delocalize(context, bundle.as_deref()),
         },
         Command::Cache { verb } => match verb {
             CacheVerb::LsImg { no_trunc } => cache::ls_img(context, *no_trunc),

@@ -9,6 +9,7 @@
 //!   main_job, engines, tools  registry -> cache -> engine with real parts; skopeo and `docker load` on the cache itself
 //!   fetch, credentials        what registries do wrong, and how logins are found
 //!   load, memory              what engines do wrong; large images in little memory
+//!   localize                  staged Compose files that name images by IDs
 //!   bad_input, homes, see     clear errors; where the cache is; listing, deleting, verifying
 //!   crash, together           killed and interrupted runs; several at once
 //!   status                    what would run offline
@@ -27,6 +28,7 @@ mod fetch;
 mod help;
 mod homes;
 mod load;
+mod localize;
 mod main_job;
 mod memory;
 mod resolve;

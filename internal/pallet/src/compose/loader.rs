@@ -12,7 +12,7 @@ use super::merge::merge_maps;
 use super::read::{Document, Resets, document};
 use super::unique::drop_doubles;
 use super::value::{Data, Map, Path, Value};
-use super::{Environment, File, Project, check, project, schema};
+use super::{Environment, File, Project, Substitutes, check, project, schema};
 use crate::yaml::{self, Documents};
 
 /// Most files that a project may be made of, included and extended ones counted each time.
@@ -27,6 +27,15 @@ pub(super) struct Loader {
     entry: usize,
     /// The project's own variables, which outrank those of any `.env`.
     pub(super) environment: Environment,
+    substitutes: Substitutes,
+}
+
+/// A project with the model that it was made from.
+pub(super) struct Whole {
+    pub(super) project: Project,
+    pub(super) model: Value,
+    /// Paths of the files by their number in [`super::value::At`].
+    pub(super) paths: Vec<PathBuf>,
 }
 
 /// How a file is read: where its relative paths begin, and with which variables.
@@ -40,9 +49,19 @@ pub(super) struct Scope {
     pub(super) including: Vec<PathBuf>,
 }
 
-pub(super) fn load(files: &[File], directory: &FilePath, environment: Environment) -> Result<Project, Error> {
-    let mut loader =
-        Loader { paths: Vec::new(), entries: Vec::new(), entry: 0, environment: environment.clone() };
+pub(super) fn load(
+    files: &[File],
+    directory: &FilePath,
+    environment: Environment,
+    substitutes: &Substitutes,
+) -> Result<Whole, Error> {
+    let mut loader = Loader {
+        paths: Vec::new(),
+        entries: Vec::new(),
+        entry: 0,
+        environment: environment.clone(),
+        substitutes: substitutes.clone(),
+    };
     let base = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     let scope = Scope {
         working_directory: base.to_string_lossy().into_owned(),
@@ -50,8 +69,10 @@ pub(super) fn load(files: &[File], directory: &FilePath, environment: Environmen
         environment,
         including: Vec::new(),
     };
-    let result = loader.project(files, &scope);
-    result.map_err(|fault| fault.resolve(|file| loader.path(file).to_owned()))
+    match loader.project(files, &scope) {
+        Ok((project, model)) => Ok(Whole { project, model, paths: loader.paths }),
+        Err(fault) => Err(fault.resolve(|file| loader.path(file).to_owned())),
+    }
 }
 
 impl Loader {
@@ -65,7 +86,7 @@ impl Loader {
         self.entries.get(usize::from(file)).copied()
     }
 
-    fn project(&mut self, files: &[File], scope: &Scope) -> Result<Project, Fault> {
+    fn project(&mut self, files: &[File], scope: &Scope) -> Result<(Project, Value), Fault> {
         let mut model = Value::new(super::value::At::default(), Data::Map(Map::new()));
         for (number, file) in files.iter().enumerate() {
             self.entry = number;
@@ -75,17 +96,25 @@ impl Loader {
         if model.as_map().is_none_or(Map::is_empty) {
             return Err(Fault::new(model.at, &Path::ROOT, "the Compose files are empty"));
         }
-        project::finish(&model, self)
+        Ok((project::finish(&model, self)?, model))
     }
 
     /// Loads included files as a project of their own.
     pub(super) fn included(&mut self, files: &[PathBuf], scope: &Scope) -> Result<Value, Fault> {
         let mut model = Value::new(super::value::At::default(), Data::Map(Map::new()));
         for path in files {
-            (model, _) = self.file(&read(path)?, model, scope)?;
+            (model, _) = self.file(&self.read(path)?, model, scope)?;
         }
         check::resources(&model)?;
         Ok(model)
+    }
+
+    /// Reads a Compose file that another one names.
+    fn read(&self, path: &FilePath) -> Result<File, Fault> {
+        match self.substitutes.of(path) {
+            Some(bytes) => Ok(File { path: path.to_owned(), bytes: bytes.to_vec() }),
+            None => read(path),
+        }
     }
 
     /// Adds a file's documents to the model. Also returns the resets of its last document.
@@ -121,7 +150,7 @@ impl Loader {
         path: &FilePath,
         environment: &Environment,
     ) -> Result<(Value, Resets), Fault> {
-        let file = read(path)?;
+        let file = self.read(path)?;
         let number = self.number(path)?;
         let stream = yaml::parse(&file.bytes, path, Documents::All)?;
         let mut model = Value::new(super::value::At::default(), Data::Map(Map::new()));

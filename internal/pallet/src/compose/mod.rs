@@ -22,6 +22,7 @@ mod merge;
 mod project;
 mod read;
 mod rebase;
+mod rewrite;
 mod schema;
 mod services;
 mod short;
@@ -31,8 +32,10 @@ mod words;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use error::Error;
+pub(crate) use rewrite::{App, Rewritten, rewrite};
 
 use crate::requirement::Usage;
 
@@ -113,7 +116,36 @@ pub struct Image {
 ///
 /// `directory` is the project's directory. All of `files` belong to it, whatever their paths.
 pub fn load(files: &[File], directory: &Path, environment: Environment) -> Result<Project, Error> {
-    loader::load(files, directory, environment)
+    load_with(files, directory, environment, &Substitutes::default())
+}
+
+/// The same with other content in some of the files that these include or extend.
+pub(crate) fn load_with(
+    files: &[File],
+    directory: &Path,
+    environment: Environment,
+    substitutes: &Substitutes,
+) -> Result<Project, Error> {
+    loader::load(files, directory, environment, substitutes).map(|whole| whole.project)
+}
+
+/// What is to be read in place of what is in some files, by their real paths.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Substitutes(BTreeMap<PathBuf, Arc<[u8]>>);
+
+impl Substitutes {
+    /// `path` is real: no part of it is a link.
+    pub(crate) fn insert(&mut self, path: PathBuf, bytes: &[u8]) {
+        self.0.insert(path, bytes.into());
+    }
+
+    /// What stands for a file, whatever path leads to it.
+    pub(crate) fn of(&self, path: &Path) -> Option<&[u8]> {
+        if self.0.is_empty() {
+            return None;
+        }
+        self.0.get(&std::fs::canonicalize(path).ok()?).map(|bytes| &**bytes)
+    }
 }
 
 #[cfg(test)]

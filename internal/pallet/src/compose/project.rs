@@ -55,17 +55,22 @@ fn images(service: &Value, loader: &Loader) -> Vec<Image> {
             line: at.line,
         }
     };
-    let mut out = vec![image(service.get("image"), Usage::Run)];
+    images_of(service).into_iter().map(|(value, usage)| image(value, usage)).collect()
+}
+
+/// The images that a service needs, the one that it runs first: none if it is only built.
+pub(super) fn images_of(service: &Value) -> Vec<(Option<&Value>, Usage)> {
+    let mut out = vec![(service.get("image"), Usage::Run)];
     for volume in service.items(&["volumes"]) {
         if volume.get("type").and_then(Value::as_text) == Some("image")
             && let Some(source) = volume.get("source")
         {
-            out.push(image(Some(source), Usage::Mount));
+            out.push((Some(source), Usage::Mount));
         }
     }
     for hook in service.items(&["pre_start"]) {
         if let Some(own) = hook.get("image") {
-            out.push(image(Some(own), Usage::PreStart));
+            out.push((Some(own), Usage::PreStart));
         }
     }
     out

@@ -14,6 +14,7 @@ mod error;
 mod node;
 mod parse;
 mod scalar;
+mod span;
 mod tabs;
 
 pub(crate) use decode::{Decoder, check_duplicates, merge_sources};
@@ -21,6 +22,7 @@ pub use error::Error;
 pub(crate) use node::{Node, NodeId, NodeKind, Position, Stream, Tag};
 pub(crate) use parse::{Documents, parse};
 pub(crate) use scalar::{Scalar, is_no, is_yes};
+pub(crate) use span::{ValueSpan, value_spans};
 
 /// Largest YAML file that is read, in bytes. Real ones have some kilobytes.
 pub(crate) const MAX_BYTES: u64 = 4 << 20;

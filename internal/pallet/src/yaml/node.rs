@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{Error, Scalar};
 
 /// Where something stands in a file; both numbers count from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct Position {
     pub(crate) line: u32,
     pub(crate) column: u32,

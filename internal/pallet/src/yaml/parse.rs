@@ -81,7 +81,7 @@ fn leading_end_marker(text: &str) -> Option<Position> {
         .then(|| Position { line: u32::try_from(before + 1).unwrap_or(u32::MAX), column: 1 })
 }
 
-fn position(marker: &Marker) -> Position {
+pub(super) fn position(marker: &Marker) -> Position {
     let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     Position { line: number(marker.line()), column: number(marker.col().saturating_add(1)) }
 }
@@ -90,10 +90,10 @@ fn position(marker: &Marker) -> Position {
 const BREAKS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
 /// A fault before there is a tree.
-type TextFault = (Option<Position>, String);
+pub(super) type TextFault = (Option<Position>, String);
 
 /// UTF-8, or UTF-16 by its byte order mark; only characters that YAML allows.
-fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, TextFault> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, TextFault> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err((None, format!("larger than {MAX_BYTES} bytes")));
     }

@@ -5,13 +5,14 @@ use crate::context::Context;
 use crate::error::CommandError;
 use crate::load;
 use crate::repin::{PinFlags, Pins};
-use crate::requirements::{Requirements, VersionCheck};
+use crate::requirements::{Requirements, VersionCheck, needed_bundles};
 
 pub(crate) async fn load_img(
     context: &Context,
     selection: &BundleSelection,
     flags: LoadFlags,
     pins: &PinFlags,
+    localize: bool,
 ) -> Result<(), CommandError> {
     let requirements = Requirements::of_stage(
         context,
@@ -19,6 +20,9 @@ pub(crate) async fn load_img(
         selection.include_disabled,
         VersionCheck::Yes,
     )?;
-    let pins = Pins::with_compose(pins, &requirements)?;
+    let mut pins = Pins::with_compose(pins, &requirements)?;
+    if localize {
+        pins.localize(needed_bundles(context, selection.bundle.as_deref())?);
+    }
     load::load(context, requirements.wishes(context)?, flags, pins).await
 }
