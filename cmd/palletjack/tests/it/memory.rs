@@ -28,8 +28,13 @@ fn finish(child: Child) {
 fn images_larger_than_the_limit_are_fetched_and_loaded_below_it() {
     let (mut machine, registry) = (Machine::new(), Registry::start().unwrap());
     let blobs = tempfile::tempdir().unwrap();
-    let shape =
-        Shape { app_bytes: 60 << 20, base_bytes: 1 << 20, directory: Some(blobs.path().into()), zstd: false };
+    let shape = Shape {
+        app_bytes: 60 << 20,
+        base_bytes: 1 << 20,
+        directory: Some(blobs.path().into()),
+        zstd: false,
+        ..Shape::small()
+    };
     let set = ImageSet::build(&["acme/one:1", "acme/two:2"], &shape).unwrap();
     machine.pallet_in(&registry, &set);
     let layer = own_layer(&set, 0);

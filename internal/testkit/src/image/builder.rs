@@ -99,6 +99,7 @@ pub struct ImageBuilder {
     index: bool,
     attestations: bool,
     env: Vec<String>,
+    entrypoint: Vec<String>,
     cmd: Vec<String>,
     labels: BTreeMap<String, String>,
 }
@@ -113,6 +114,7 @@ impl ImageBuilder {
             index: false,
             attestations: false,
             env: vec!["PATH=/usr/local/bin:/usr/bin:/bin".to_owned()],
+            entrypoint: Vec::new(),
             cmd: vec!["/bin/tool".to_owned()],
             labels: BTreeMap::new(),
         }
@@ -154,7 +156,14 @@ impl ImageBuilder {
         self
     }
 
-    /// What a container runs; every image has one, because engines refuse to create containers without.
+    /// What a container runs, whatever command it is given: that is its arguments then.
+    #[must_use]
+    pub fn entrypoint(mut self, words: &[&str]) -> Self {
+        self.entrypoint = words.iter().map(|&w| w.to_owned()).collect();
+        self
+    }
+
+    /// What a container runs; every image has one or an entry point, because engines refuse to create containers without.
     #[must_use]
     pub fn cmd(mut self, words: &[&str]) -> Self {
         self.cmd = words.iter().map(|&w| w.to_owned()).collect();
@@ -201,7 +210,7 @@ impl ImageBuilder {
             "created": CREATED,
             "os": words.next(),
             "architecture": words.next(),
-            "config": { "Env": self.env, "Cmd": self.cmd, "Labels": self.labels },
+            "config": { "Env": self.env, "Labels": self.labels },
             "rootfs": {
                 "type": "layers",
                 "diff_ids": layers.iter().map(|l| l.diff_id.to_string()).collect::<Vec<_>>(),
@@ -211,6 +220,11 @@ impl ImageBuilder {
                 json!({ "created": CREATED, "created_by": format!("ENV STEP={i}"), "empty_layer": true }),
             ]).collect::<Vec<_>>(),
         });
+        for (key, words) in [("Entrypoint", &self.entrypoint), ("Cmd", &self.cmd)] {
+            if !words.is_empty() {
+                config["config"][key] = json!(words);
+            }
+        }
         if let Some(variant) = words.next() {
             config["variant"] = json!(variant);
         }

@@ -11,6 +11,7 @@ mod builder;
 mod filler;
 mod layer;
 mod name;
+mod program;
 mod set;
 
 pub use blob::Blob;

@@ -11,6 +11,7 @@ use super::builder::{Image, ImageBuilder, Kind};
 use super::filler::seed;
 use super::layer::{Compression, Layer, LayerBuilder};
 use super::name::Name;
+use super::program;
 
 /// How large a set's layers are and where they are kept.
 #[derive(Debug, Clone)]
@@ -23,17 +24,19 @@ pub struct Shape {
     pub directory: Option<PathBuf>,
     /// Whether one image of the set has zstd layers (when there are at least four).
     pub zstd: bool,
+    /// Whether a container runs until it is killed, as a service does, or says `it runs` and ends.
+    pub stays: bool,
 }
 
 impl Shape {
     /// Some hundred kilobytes per image, in memory.
     pub fn small() -> Self {
-        Self { base_bytes: 300_000, app_bytes: 120_000, directory: None, zstd: true }
+        Self { base_bytes: 300_000, app_bytes: 120_000, directory: None, zstd: true, stays: false }
     }
 
     /// Layers of this many bytes as files of `directory`, for measurements.
     pub fn large(app_bytes: u64, directory: impl Into<PathBuf>) -> Self {
-        Self { base_bytes: app_bytes, app_bytes, directory: Some(directory.into()), zstd: true }
+        Self { base_bytes: app_bytes, app_bytes, directory: Some(directory.into()), zstd: true, stays: false }
     }
 
     fn layer(&self, builder: &LayerBuilder) -> io::Result<Layer> {
@@ -61,7 +64,8 @@ impl ImageSet {
     ///
     /// The mix is that of a real pallet: most are multi-platform (amd64, arm64/v8, arm/v7), with Docker or OCI types
     /// in turn, OCI ones with attestations; every fourth is a single manifest; one has zstd layers; all share a base
-    /// with others, and tags of one repository share a layer more; whiteouts remove files of the base.
+    /// with others, and tags of one repository share a layer more; whiteouts remove files of the base. On linux/amd64 they
+    /// can be run: `it runs` is what they print, with any arguments.
     pub fn build(references: &[impl AsRef<str>], shape: &Shape) -> io::Result<Self> {
         let bases = Bases::build(shape)?;
         let images = references
@@ -125,7 +129,7 @@ impl Bases {
                 if platform == PLATFORMS[0] { shape.base_bytes } else { shape.base_bytes.min(60_000) };
             let lower = LayerBuilder::new()
                 .directory("bin")
-                .program("bin/tool", format!("not a program, for {platform}\n"))
+                .program(program::PATH, program::executable(platform))
                 .directory("etc")
                 .file("etc/os-release", "ID=testkit\n")
                 .directory("usr")
@@ -158,6 +162,8 @@ fn build_one(i: usize, reference: &str, shape: &Shape, bases: &Bases) -> io::Res
     let platforms = if single { &PLATFORMS[..1] } else { &PLATFORMS };
     let mut builder = ImageBuilder::new(&tagged)
         .kind(kind)
+        .entrypoint(&[&format!("/{}", program::PATH)])
+        .cmd(if shape.stays { &[program::STAY] } else { &[] })
         .label("org.opencontainers.image.title", &repository)
         .label("org.opencontainers.image.version", tag);
     for &platform in platforms {
