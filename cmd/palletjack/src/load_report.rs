@@ -25,6 +25,10 @@ struct Document {
 }
 
 #[derive(Serialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "fields of a document, each of which answers a question of its own"
+)]
 struct Verdict {
     reference: String,
     required_by: Vec<String>,

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use palletjack_engine::repin::{LiveError, LiveOptions, LiveStep, Repinned, Way, undo_leftover};
 use palletjack_engine::{Endpoint, Engine, LoadError, Loaded, RunsAs};
 use palletjack_image::Reference;
-use palletjack_store::{Image, Store};
+use palletjack_store::{Entry, Image, Store};
 
 use crate::compose_override::ComposeOverride;
 use crate::context::Context;
@@ -235,7 +235,7 @@ async fn repin(
         };
         enter(context, &indices, repinned, results, ways);
     }
-    keep(context, engine, images, results).await;
+    keep(context, store, engine, images, results).await;
     Ok(())
 }
 
@@ -328,16 +328,23 @@ fn say_live(context: &Context, step: &LiveStep<'_>) {
     }
 }
 
-/// What has lost its tag to another image of the same tag must not go with the next prune.
-async fn keep(context: &Context, engine: &Engine, images: &[Image], results: &[Result<Loaded, LoadError>]) {
-    let needy: Vec<&Image> = images
-        .iter()
-        .zip(results)
-        .filter(|(_, result)| {
-            result.as_ref().is_ok_and(|loaded| loaded.resolves.exact && loaded.resolves.tag != Some(true))
-        })
-        .map(|(image, _)| image)
-        .collect();
+/// What has no tag, or lost it to another image, must not go with the next prune: neither what this run loaded nor what
+/// an earlier one did from the same cache.
+async fn keep(
+    context: &Context,
+    store: &Store,
+    engine: &Engine,
+    images: &[Image],
+    results: &[Result<Loaded, LoadError>],
+) {
+    let loaded =
+        images.iter().zip(results).filter_map(|(image, result)| Some((image, result.as_ref().ok()?)));
+    let has_no_tag = |loaded: &Loaded| loaded.resolves.content && loaded.resolves.tag != Some(true);
+    let mut needy: Vec<&Image> =
+        loaded.clone().filter(|(_, loaded)| has_no_tag(loaded)).map(|(image, _)| image).collect();
+    let holders = loaded.filter(|(_, loaded)| loaded.resolves.tag == Some(true)).map(|(image, _)| image);
+    let displaced = displaced(store, &holders.collect::<Vec<_>>(), images);
+    needy.extend(&displaced);
     for kept in engine.keep_pins(&needy).await {
         match kept {
             Ok(Some(tag)) => tracing::debug!(tag, "kept from prunes"),
@@ -345,6 +352,22 @@ async fn keep(context: &Context, engine: &Engine, images: &[Image], results: &[R
             Err(error) => context.printer.error(&CommandError::new(Exit::Engine, error)),
         }
     }
+}
+
+/// Other pins of the cache under tags that are these images' now.
+fn displaced(store: &Store, holders: &[&Image], images: &[Image]) -> Vec<Image> {
+    let Ok(snapshot) = store.snapshot() else { return Vec::new() };
+    let is_displaced = |entry: &&Entry| {
+        let is_other = |holder: &&Image| {
+            let held = &holder.entry;
+            held.reference.tagged() == entry.reference.tagged()
+                && held.platform == entry.platform
+                && held.target.digest != entry.target.digest
+        };
+        holders.iter().any(is_other) && images.iter().all(|image| image.entry.reference != entry.reference)
+    };
+    let pinned = snapshot.entries().iter().filter(|entry| entry.reference.digest().is_some());
+    pinned.filter(is_displaced).filter_map(|entry| store.image(entry).ok()).collect()
 }
 
 impl From<LiveError> for CommandError {

@@ -145,6 +145,8 @@ impl Run<'_> {
         }
         tracing::debug!(image = job.name(), ?seen, "sending");
         let was_known = seen.content || seen.tag == Some(true);
+        let takes_tag = job.tag && seen.tag == Some(false);
+        let displaced = if takes_tag { self.engine.tag_holder(job.image).await } else { None };
         let delta = job.delta(known);
         let mut whole_again = false;
         let mut sent = Sent::default();
@@ -162,6 +164,9 @@ impl Run<'_> {
         let seen = attempt?;
         if whole_again || was_known {
             self.engine.forget_nameless(job.image, &seen).await;
+        }
+        if let Some(id) = displaced {
+            self.engine.forget_displaced(&id).await;
         }
         let was = Was::Sent { bytes: sent.bytes, layer_bytes: sent.layer_bytes, whole_again };
         Ok(loaded(job.image, was, seen))

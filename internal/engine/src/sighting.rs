@@ -156,6 +156,7 @@ impl Engine {
             Ok(Ok(found)) => Ok(Some(Found {
                 id: found.id.unwrap_or_default(),
                 layers: found.root_fs.and_then(|root| root.layers).unwrap_or_default(),
+                names: [found.repo_tags, found.repo_digests].into_iter().flatten().flatten().collect(),
             })),
             Ok(Err(ClientError::DockerResponseServerError { status_code, message })) => {
                 if status_code != 404 {
@@ -175,9 +176,11 @@ impl Engine {
 /// What counts of an engine's description of an image.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
-    id: String,
+    pub(crate) id: String,
     /// Diff IDs, lowest first.
     pub(crate) layers: Vec<String>,
+    /// Every `name:tag` and `name@digest` of it.
+    pub(crate) names: Vec<String>,
 }
 
 impl Found {

@@ -23,11 +23,15 @@ fn keeping_tag(image: &Image) -> String {
 }
 
 impl Engine {
-    /// Gives every image of the list that resolves by its pin, and whose tag means another image, a tag of ours, so
+    /// Gives every pinned image of the list that the engine has, and whose tag means another image, a tag of ours, so
     /// that no prune takes it. In the order of the list: the tag that it got, or nothing where it needs none.
     ///
-    /// A containerd store needs none of this: there every pin is a name that a prune respects.
+    /// Whether it resolves by its pin does not matter: what a graph driver knows by its ID alone is what Compose files
+    /// can be made to name. A containerd store needs none of this: there every pin is a name that a prune respects.
     pub async fn keep_pins(&self, images: &[&Image]) -> Vec<Result<Option<String>, RepinError>> {
+        if self.capabilities().kind == EngineKind::DockerContainerd {
+            return images.iter().map(|_| Ok(None)).collect();
+        }
         let mut results = Vec::with_capacity(images.len());
         for image in images {
             let result = match self.look(image).await {
@@ -41,7 +45,7 @@ impl Engine {
 
     pub(super) async fn keep(&self, image: &Image, seen: &Sighting) -> Result<Option<String>, RepinError> {
         let reference = &image.entry.reference;
-        let needless = reference.digest().is_none() || !seen.exact || seen.tag == Some(true);
+        let needless = reference.digest().is_none() || !seen.content || seen.tag == Some(true);
         if needless || self.capabilities().kind == EngineKind::DockerContainerd {
             return Ok(None);
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use palletjack_engine::Loaded;
+use palletjack_image::Digest;
 use palletjack_testkit::Ran;
 use palletjack_testkit::real::{Dockerd, Podman};
 
@@ -68,8 +68,8 @@ impl Real {
 
     /// Whether Docker's containerd store keeps a record of an image beside its names. It is in no listing, so it is
     /// removed if it is there.
-    pub(crate) fn has_nameless_record(&self, loaded: &Loaded) -> bool {
-        self.run(&["rmi", &format!("moby-dangling@{}", loaded.resolves.id)]).success()
+    pub(crate) fn has_nameless_record(&self, id: &Digest) -> bool {
+        self.run(&["rmi", &format!("moby-dangling@{id}")]).success()
     }
 
     /// Takes a name away, and the image with its last one.

@@ -57,3 +57,20 @@ async fn podman_keeps_a_pin_whose_tag_has_gone_on() {
         podman.create_never(&image.entry.reference.to_string()).unwrap().assert_success();
     }
 }
+
+/// Nothing leads the engine to us, so an image without a tag is known by its ID alone. It stays all the same.
+#[tokio::test]
+async fn docker_keeps_what_is_known_by_its_id_alone() {
+    require_real!(Part::Docker20);
+    let daemon = Dockerd::debian().unwrap();
+    let set = loaded(&daemon, &["acme/moving:1"]).await;
+    let old = &set.images[0];
+    let new = pinned(&set.cache, "acme/moving:1", 78);
+    let _ = load(&set.engine, &set.cache, std::slice::from_ref(&new), &LoadOptions::default()).await;
+    let kept: Vec<_> = set.engine.keep_pins(&[old, &new]).await.into_iter().map(Result::unwrap).collect();
+    assert!(kept[0].is_some() && kept[1].is_none(), "{kept:?}");
+    set.docker.run(&["image", "prune", "--force"]).unwrap().assert_success();
+    for image in [old, &new] {
+        set.docker.create_never(&image.config_descriptor.digest.to_string()).unwrap().assert_success();
+    }
+}

@@ -1,5 +1,7 @@
 //! The one program that the images of a set have: small enough to be written out here, so that containers really run.
 
+use super::elf;
+
 /// Its machine code for x86-64 Linux, which is all that images are run on here:
 ///
 /// ```text
@@ -35,36 +37,13 @@ pub(super) const PATH: &str = "bin/tool";
 /// The argument with which it stays until it is killed, as a service does.
 pub(super) const STAY: &str = "stay";
 
-const HEADERS: usize = 64 + 56;
-const ADDRESS: u64 = 0x40_0000;
-
-/// The program as an executable file: an ELF header, one loadable segment, the code (ELF-64 object file format, 1.5).
-/// On other platforms it is a text that names the platform, so that their images differ.
+/// The program as an executable file. On other platforms it is a text that names the platform, so that their images
+/// differ.
 pub(super) fn executable(platform: &str) -> Vec<u8> {
-    if platform != "linux/amd64" {
-        return format!("not a program, for {platform}\n").into_bytes();
+    match platform {
+        "linux/amd64" => elf::executable(elf::AMD64, &CODE),
+        _ => format!("not a program, for {platform}\n").into_bytes(),
     }
-    let size = (HEADERS + CODE.len()) as u64;
-    let entry = ADDRESS + HEADERS as u64;
-    let mut file = Vec::with_capacity(HEADERS + CODE.len());
-    // 64 bits, little endian, version 1, System V; an executable for x86-64, version 1.
-    file.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0");
-    // Entry point; the program header follows this one; no section headers; no flags.
-    for word in [entry, 64, 0] {
-        file.extend(word.to_le_bytes());
-    }
-    file.extend([0; 4]);
-    // Sizes and numbers of headers.
-    for half in [64u16, 56, 1, 0, 0, 0] {
-        file.extend(half.to_le_bytes());
-    }
-    // One segment to load, readable and executable: the whole file.
-    file.extend(b"\x01\0\0\0\x05\0\0\0");
-    for word in [0, ADDRESS, ADDRESS, size, size, 0x1000] {
-        file.extend(word.to_le_bytes());
-    }
-    file.extend(CODE);
-    file
 }
 
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::docker::DockerCli;
+use super::docker29::Docker29;
 use super::forky::Forky;
 use super::mounts::unmount_below;
 use super::parts::find_program;
@@ -19,7 +20,7 @@ use crate::run::Ran;
 pub enum Store {
     /// The overlay2 graph driver.
     GraphDriver,
-    /// The containerd image store (Docker 28 only).
+    /// The containerd image store (Docker 28 and later).
     Containerd,
 }
 
@@ -41,11 +42,20 @@ struct Daemons {
     containerd: Daemon,
 }
 
+/// Whose programs run.
+#[derive(Debug)]
+enum Programs {
+    /// Those of Debian 12, on the system.
+    Debian,
+    Forky(Forky),
+    Built(Docker29),
+}
+
 /// A running Docker engine. Ended, unmounted and removed when dropped.
 #[derive(Debug)]
 pub struct Dockerd {
     daemons: Option<Daemons>,
-    forky: Option<Forky>,
+    programs: Programs,
     store: Store,
     options: DockerdOptions,
     storage_driver: String,
@@ -61,7 +71,7 @@ impl Dockerd {
 
     /// The same with options.
     pub fn debian_with(options: DockerdOptions) -> io::Result<Self> {
-        Self::start(None, Store::GraphDriver, options)
+        Self::start(Programs::Debian, Store::GraphDriver, options)
     }
 
     /// Docker 28 of Debian forky.
@@ -71,14 +81,24 @@ impl Dockerd {
 
     /// The same with options.
     pub fn forky_with(store: Store, options: DockerdOptions) -> io::Result<Self> {
-        Self::start(Some(Forky::install()?), store, options)
+        Self::start(Programs::Forky(Forky::install()?), store, options)
     }
 
-    fn start(forky: Option<Forky>, store: Store, options: DockerdOptions) -> io::Result<Self> {
+    /// Docker 29, built by Go.
+    pub fn built(store: Store) -> io::Result<Self> {
+        Self::built_with(store, DockerdOptions::default())
+    }
+
+    /// The same with options.
+    pub fn built_with(store: Store, options: DockerdOptions) -> io::Result<Self> {
+        Self::start(Programs::Built(Docker29::install()?), store, options)
+    }
+
+    fn start(programs: Programs, store: Store, options: DockerdOptions) -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("dockerd-").tempdir()?;
         let mut engine = Self {
             daemons: None,
-            forky,
+            programs,
             store,
             options,
             storage_driver: String::new(),
@@ -122,7 +142,7 @@ impl Dockerd {
         let path = |name: &str| self.directory.path().join(name);
         let config = path("daemon.json");
         let mut settings = json!({});
-        if self.forky.is_some() {
+        if !matches!(self.programs, Programs::Debian) {
             settings["features"] = json!({ "containerd-snapshotter": self.store == Store::Containerd });
         }
         fs::write(&config, settings.to_string())?;
@@ -145,6 +165,10 @@ impl Dockerd {
             .arg(self.host())
             .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
             .args(&self.options.args);
+        if matches!(self.programs, Programs::Built(_)) {
+            // A runc that Go alone has built has no seccomp, and refuses containers that ask for it.
+            command.arg("--seccomp-profile=unconfined");
+        }
         if let Some(driver) = driver {
             command.args(["--storage-driver", driver]);
         }
@@ -182,18 +206,20 @@ impl Dockerd {
     }
 
     fn program(&self, name: &str) -> io::Result<PathBuf> {
-        match &self.forky {
-            Some(forky) => Ok(forky.program(name)),
-            None => find_program(name).ok_or_else(|| {
+        match &self.programs {
+            Programs::Forky(forky) => Ok(forky.program(name)),
+            Programs::Built(built) => Ok(built.program(name)),
+            Programs::Debian => find_program(name).ok_or_else(|| {
                 io::Error::other(format!("no {name} here; on Debian 12: apt-get install docker.io"))
             }),
         }
     }
 
     fn path(&self) -> String {
-        match &self.forky {
-            Some(forky) => format!("{}:{SYSTEM_PATH}", forky.path()),
-            None => SYSTEM_PATH.to_owned(),
+        match &self.programs {
+            Programs::Forky(forky) => format!("{}:{SYSTEM_PATH}", forky.path()),
+            Programs::Built(built) => format!("{}:{SYSTEM_PATH}", built.path()),
+            Programs::Debian => SYSTEM_PATH.to_owned(),
         }
     }
 
@@ -218,6 +244,11 @@ impl Dockerd {
     /// The storage driver that it found usable: `overlay2`, `vfs`, or the snapshotter's name.
     pub fn storage_driver(&self) -> &str {
         &self.storage_driver
+    }
+
+    /// Where it keeps images.
+    pub fn store(&self) -> Store {
+        self.store
     }
 
     /// The engine's version, e.g. `20.10.24+dfsg1`.

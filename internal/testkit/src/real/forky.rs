@@ -5,14 +5,12 @@
 //! maintainer script and no file outside the directory is touched.
 
 use std::env;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use palletjack_image::Digest;
-use rustix::fs::{FlockOperation, flock};
-
+use super::recipe::once;
 use crate::run::Ran;
 
 /// Packages whose programs run on Debian 12's libraries.
@@ -34,24 +32,13 @@ impl Forky {
     /// Finds the packages in the tests' cache (`PALLETJACK_TEST_CACHE`, else `palletjack-tests` in the user's cache
     /// directory), or fetches them there with the machine's own apt: 90 MB, some seconds, once.
     pub fn install() -> io::Result<Self> {
-        let cache = cache()?;
         let mirror = mirror();
         let recipe = format!("{RECIPE} {mirror} {PLAIN:?} {WHOLE:?} {}", env::consts::ARCH);
-        let name = format!("forky-{}", Digest::of(recipe.as_bytes()).short());
-        let directory = cache.join(&name);
-        fs::create_dir_all(&cache)?;
-        let lock = File::create(cache.join(format!("{name}.lock")))?;
-        flock(&lock, FlockOperation::LockExclusive)?;
-        if !directory.is_dir() {
-            let work = tempfile::Builder::new().prefix("unpacking-").tempdir_in(&cache)?;
-            unpack(work.path(), &mirror).map_err(|error| {
-                io::Error::other(format!(
-                    "cannot unpack {PLAIN:?} and {WHOLE:?} of Debian forky into {}: {error}",
-                    directory.display()
-                ))
-            })?;
-            fs::rename(work.path().join("root"), &directory)?;
-        }
+        let directory = once("forky", &recipe, |work| {
+            unpack(work, &mirror).map_err(|error| {
+                io::Error::other(format!("cannot unpack {PLAIN:?} and {WHOLE:?} of Debian forky: {error}"))
+            })
+        })?;
         let loader = find_loader(&directory)?;
         Ok(Self { directory, loader })
     }
@@ -91,15 +78,6 @@ impl Forky {
             self.directory.join("whole/usr/bin/skopeo"),
         ]
     }
-}
-
-/// Where the tests keep what is made once.
-pub(super) fn cache() -> io::Result<PathBuf> {
-    let set = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    set("PALLETJACK_TEST_CACHE")
-        .or_else(|| set("XDG_CACHE_HOME").map(|d| d.join("palletjack-tests")))
-        .or_else(|| set("HOME").map(|d| d.join(".cache/palletjack-tests")))
-        .ok_or_else(|| io::Error::other("no HOME; set PALLETJACK_TEST_CACHE to a directory"))
 }
 
 /// The Debian mirror that the machine's own apt uses.

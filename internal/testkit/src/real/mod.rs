@@ -8,6 +8,7 @@
 mod boot;
 mod distribution;
 mod docker;
+mod docker29;
 mod dockerd;
 mod forky;
 mod mounts;
@@ -15,12 +16,14 @@ mod parts;
 mod podman;
 mod process;
 mod push;
+mod recipe;
 mod skopeo;
 
 pub use crate::run::Ran;
 pub use boot::{Boot, BootEngine, BootTree, Entry, Running};
 pub use distribution::DockerRegistry;
 pub use docker::DockerCli;
+pub use docker29::Docker29;
 pub use dockerd::{Dockerd, DockerdOptions, Store};
 pub use forky::Forky;
 pub use parts::{Missing, Part, ready, require};

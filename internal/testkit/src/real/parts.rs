@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::docker29::Docker29;
 use super::forky::Forky;
 use super::process::SYSTEM_PATH;
 use crate::run::Ran;
@@ -23,6 +24,8 @@ pub enum Part {
     Docker20,
     /// Docker 28 of Debian forky, with either image store; installed on first use.
     Docker28,
+    /// Docker 29 with either image store; built by Go on first use, which takes minutes.
+    Docker29,
     /// Podman of Debian 12.
     Podman,
     /// skopeo of Debian 12 (1.9).
@@ -105,6 +108,10 @@ pub fn require(part: Part) -> Result<(), Missing> {
             root()?;
             package("runc", "runc")?;
             forky()
+        }
+        Part::Docker29 => {
+            root()?;
+            Docker29::install().map(drop).map_err(|error| missing(error.to_string()))
         }
         Part::Podman => {
             root()?;

@@ -1,18 +1,17 @@
 //! The trees: made once, copied for each test.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use palletjack_image::Digest;
-use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
 use super::super::dockerd::Store;
-use super::super::forky::{Forky, cache, mirror};
+use super::super::forky::{Forky, mirror};
 use super::super::mounts::unmount_below;
+use super::super::recipe::once;
 use crate::run::Ran;
 
 /// What is installed besides Debian's minimal base.
@@ -142,23 +141,9 @@ WantedBy=multi-user.target
 
 /// The tree that all others are copies of.
 fn base() -> io::Result<PathBuf> {
-    let cache = cache()?;
     let mirror = mirror();
     let recipe = format!("{RECIPE} {mirror} {PACKAGES} {BALLAST:?}");
-    let name = format!("boot-{}", Digest::of(recipe.as_bytes()).short());
-    let directory = cache.join(&name);
-    fs::create_dir_all(&cache)?;
-    let lock = File::create(cache.join(format!("{name}.lock")))?;
-    flock(&lock, FlockOperation::LockExclusive)?;
-    if !directory.is_dir() {
-        let work = tempfile::Builder::new().prefix("debootstrap-").tempdir_in(&cache)?;
-        let root = work.path().join("root");
-        debootstrap(&root, &mirror).map_err(|error| {
-            io::Error::other(format!("cannot make a Debian tree for {}: {error}", directory.display()))
-        })?;
-        fs::rename(&root, &directory)?;
-    }
-    Ok(directory)
+    once("boot", &recipe, |work| debootstrap(&work.join("root"), &mirror))
 }
 
 fn debootstrap(root: &Path, mirror: &str) -> io::Result<()> {
