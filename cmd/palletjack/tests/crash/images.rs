@@ -16,7 +16,7 @@ pub(crate) struct Images {
 pub(crate) fn images() -> &'static Images {
     static IMAGES: OnceLock<Images> = OnceLock::new();
     IMAGES.get_or_init(|| {
-        let shape = Shape { base_bytes: 2_000_000, app_bytes: 1_000_000, zstd: false, directory: None };
+        let shape = Shape { base_bytes: 2_000_000, app_bytes: 1_000_000, zstd: false, ..Shape::small() };
         let names = ["one", "two", "three", "four", "five"].map(|name| format!("ghcr.io/acme/{name}:1"));
         let set = ImageSet::build(&names, &shape).unwrap();
         let files = set.images.iter().map(files::of_layers).collect();
