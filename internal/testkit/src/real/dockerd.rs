@@ -48,7 +48,7 @@ enum Programs {
     /// Those of Debian 12, on the system.
     Debian,
     Forky(Forky),
-    Built(Docker29),
+    Built(Box<Docker29>),
 }
 
 /// A running Docker engine. Ended, unmounted and removed when dropped.
@@ -91,7 +91,7 @@ impl Dockerd {
 
     /// The same with options.
     pub fn built_with(store: Store, options: DockerdOptions) -> io::Result<Self> {
-        Self::start(Programs::Built(Docker29::install()?), store, options)
+        Self::start(Programs::Built(Box::new(Docker29::install()?)), store, options)
     }
 
     fn start(programs: Programs, store: Store, options: DockerdOptions) -> io::Result<Self> {
