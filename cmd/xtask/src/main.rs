@@ -5,6 +5,7 @@
 mod bench;
 mod cargo;
 mod demo;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -24,6 +25,8 @@ enum Chore {
     Demo,
     /// Run all tests; installs what they need where this is root on Debian
     Test(test::Options),
+    /// Everything that is too long for each change: all cells, many crashes, mutants, benchmarks
+    Soak(soak::Options),
     /// Measure against peers
     Bench {
         #[command(subcommand)]
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().chore {
         Chore::Demo => demo::run(),
         Chore::Test(options) => test::run(&options),
+        Chore::Soak(options) => soak::run(&options),
         Chore::Bench { what } => bench::run(&what),
     };
     match result {
