@@ -57,7 +57,7 @@ fn tests(binary: &str, filter: &[&str], variable: &str, value: &str) -> Vec<Comm
 /// How many mutants are compared at least.
 const MUTANTS: usize = 3000;
 
-/// `PROGRAM --tool TEMPLATE --seeds N --jobs N --keep DIR CASE…`, which ends with 0 where nothing differs.
+/// `PROGRAM --tool TEMPLATE --images-only --seeds N --jobs N --keep DIR CASE…`, which ends with 0 where nothing differs.
 fn mutants(directory: &Path) -> Result<Vec<Command>> {
     let named = |variable: &str, what: &str| {
         let path = env::var_os(variable).filter(|value| !value.is_empty());
@@ -81,6 +81,7 @@ fn mutants(directory: &Path) -> Result<Vec<Command>> {
         .current_dir(root())
         .arg("--tool")
         .arg(format!("{program} --workspace {{ws}} plt ls-img {{flags}}"))
+        .arg("--images-only")
         .arg("--seeds")
         .arg(MUTANTS.div_ceil(cases.len()).to_string())
         .arg("--jobs")

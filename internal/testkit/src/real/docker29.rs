@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -65,6 +65,9 @@ impl Docker29 {
         let recipe = format!("{MODULES:?} {}", env::consts::ARCH);
         let programs = once("docker29", &recipe, |work| {
             let (go, root) = (find_go()?, work.join("root"));
+            // Straight to the stream, as what is skipped: a test that seems to hang for minutes must say why.
+            let _ =
+                writeln!(io::stderr(), "building Docker 29 {MOBY} with {}: some minutes, once", go.display());
             fs::create_dir(&root)?;
             MODULES.iter().try_for_each(|module| module.install(&go, &root))
         })?;
