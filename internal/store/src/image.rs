@@ -101,13 +101,13 @@ impl Store {
 
     /// A blob whose size is not known: what its file has. `None` where there is none. Nothing says that it is right.
     pub fn blob(&self, digest: &Digest) -> Option<Descriptor> {
-        let metadata = std::fs::metadata(self.blob_path(digest)).ok()?;
+        let metadata = std::fs::symlink_metadata(self.blob_path(digest)).ok()?;
         metadata.is_file().then(|| Descriptor::new("", *digest, metadata.len()))
     }
 
-    /// Whether a blob's file is there with the right size.
+    /// Whether a blob's file is there with the right size. A link to one is none: it is never read.
     pub fn has_blob(&self, descriptor: &Descriptor) -> bool {
-        std::fs::metadata(self.blob_path(&descriptor.digest))
+        std::fs::symlink_metadata(self.blob_path(&descriptor.digest))
             .is_ok_and(|metadata| metadata.is_file() && metadata.len() == descriptor.size)
     }
 

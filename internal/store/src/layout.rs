@@ -213,6 +213,7 @@ fn refuse_links(root: &Path) -> Result<(), StoreError> {
         "state",
         "state/ingest",
         "state/scratch",
+        "state/unsettled",
     ] {
         let path = root.join(name);
         match fs::symlink_metadata(&path) {

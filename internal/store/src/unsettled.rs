@@ -11,7 +11,7 @@
 //! says nothing of it. So what is being loaded is written down before the first byte goes out, and struck off when it
 //! is safe. Nothing else about an engine is remembered.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -170,8 +170,8 @@ pub struct Record {
 /// What loads that are over left behind.
 #[derive(Debug)]
 pub struct Leftovers {
-    /// The records, locked so that nobody else takes them up at the same time.
-    records: Vec<(PathBuf, File)>,
+    /// The records, locked so that nobody else takes them up at the same time. What is no file has no lock.
+    records: Vec<(PathBuf, Option<File>)>,
     /// The images that they name, each once.
     pub images: Vec<UnsettledImage>,
     /// Whether a record could not be read: then nothing that this cache may have loaded into the engine is believed.
@@ -234,10 +234,19 @@ impl Ledger {
 
 impl Leftovers {
     fn take_up(&mut self, path: PathBuf, name: &str, engine: &EngineMark) {
-        let Ok(file) = OpenOptions::new().read(true).open(&path) else {
-            // It went away, or is another user's: whoever may read it deals with it. What nobody may read is damage.
-            self.everything |= path.exists() && name.starts_with(&engine.name());
-            return;
+        let file = match durable::open_regular(&path) {
+            Ok(file) => file,
+            Err(_) if !name.starts_with(&engine.name()) => return,
+            Err(_) => {
+                // It went away, or is another user's: whoever may read it deals with it. What nobody may read is damage, and
+                // a link or a FIFO is nobody's record.
+                let there = fs::symlink_metadata(&path);
+                self.everything |= there.is_ok();
+                if there.is_ok_and(|metadata| !metadata.is_file()) {
+                    self.records.push((path, None));
+                }
+                return;
+            }
         };
         // Locked: its load is running. Gone or replaced meanwhile: its load has ended well, or goes on.
         if !matches!(try_lock(&file, &path), Ok(true)) || !is_at(&file, &path) {
@@ -250,11 +259,11 @@ impl Leftovers {
                         self.images.push(image);
                     }
                 }
-                self.records.push((path, file));
+                self.records.push((path, Some(file)));
             }
             None if name.starts_with(&engine.name()) => {
                 self.everything = true;
-                self.records.push((path, file));
+                self.records.push((path, Some(file)));
             }
             Some(_) | None => {}
         }

@@ -18,6 +18,19 @@ fn scene(profile: Profile) -> (Machine, Engine) {
     (machine, engine)
 }
 
+/// The next run has all images in the engine, with all their files, and nothing is left to be done.
+#[track_caller]
+pub(crate) fn assert_all_whole_after_another_run(machine: &Machine) {
+    assert_loaded(&machine.run("plt load-img"));
+    let (ran, document) = machine.json("plt status --deep");
+    for image in document["images"].as_array().unwrap() {
+        assert!(image["state"] == "runs" || image["state"] == "unnamed", "{ran}");
+        assert!(image["alike"].as_u64() > Some(5) && image["different"] == 0, "{ran}");
+    }
+    let unsettled = fs::read_dir(machine.sandbox.cache().join("state/unsettled")).unwrap().count();
+    assert_eq!(unsettled, 0, "a load is not settled: {ran}");
+}
+
 #[test]
 fn each_image_has_a_request_of_its_own_and_nothing_is_spooled() {
     let (machine, engine) = scene(Profile::docker_20());
@@ -64,6 +77,8 @@ fn what_an_engine_says_is_not_taken_for_what_it_has() {
             assert!(errors.iter().any(|line| line.contains(image)), "{image}: {ran}");
         }
         assert!(errors[0].contains("app-") && ran.stderr.contains(text), "{fault:?}: {ran}");
+        engine.clear_faults();
+        assert_all_whole_after_another_run(&machine);
     }
 }
 
@@ -74,6 +89,9 @@ fn one_image_that_an_engine_refuses_does_not_keep_the_others_out() {
     let (ran, document) = machine.json("plt load-img");
     ran.assert_code(5);
     assert_eq!((states(&document, "loaded"), states(&document, "failed")), (3, 1), "{ran}");
+    let (ran, document) = machine.json("plt load-img");
+    assert_loaded(&ran);
+    assert_eq!((states(&document, "loaded"), states(&document, "present")), (1, 3), "{ran}");
 }
 
 #[test]

@@ -4,18 +4,23 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::files::{self, Containers};
 use super::images::Images;
 use super::load::Loads;
 use super::profile::Profile;
 use crate::http::{After, Connection, Handler, Head, Reply};
+
+/// The largest description of a container that is read, in bytes.
+const MAX_BODY: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(super) struct State {
     profile: Profile,
     directory: PathBuf,
     images: Mutex<Images>,
+    containers: Mutex<Containers>,
     pub(super) loads: Loads,
     requests: Mutex<Vec<(String, String)>>,
 }
@@ -26,6 +31,7 @@ impl State {
             profile,
             directory,
             images: Mutex::default(),
+            containers: Mutex::default(),
             loads: Loads::default(),
             requests: Mutex::default(),
         }
@@ -33,6 +39,10 @@ impl State {
 
     pub(super) fn images(&self) -> MutexGuard<'_, Images> {
         self.images.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn containers(&self) -> MutexGuard<'_, Containers> {
+        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn requests(&self) -> Vec<(String, String)> {
@@ -54,12 +64,19 @@ impl State {
                     && matches!(head.parameter("manifests").as_deref(), Some("1" | "true"));
                 Reply::new(200).json(&self.images().list(with_manifests))
             }
-            // It runs nothing, so no image is in use.
-            "/containers/json" if reading => Reply::new(200).json(&json!([])),
+            "/containers/json" if reading => {
+                let containers = self.containers();
+                let document = |(id, image): (&String, &String)| json!({ "Id": id, "Names": [format!("/{}", &id[..8])], "Image": image, "ImageID": image, "State": "created" });
+                Reply::new(200).json(&containers.all().map(document).collect())
+            }
+            _ if path.starts_with("/containers/") => self.container(head, &path["/containers/".len()..]),
             _ if head.method == "DELETE" && path.starts_with("/images/") => {
                 let name = &path["/images/".len()..];
-                if self.images().inspect(name).is_none() {
+                let Some(id) = self.images().id_of(name) else {
                     return message(404, &format!("No such image: {name}"));
+                };
+                if let Some(user) = self.containers().users_of(&id).first() {
+                    return message(409, &format!("conflict: container {user} is using its image {id}"));
                 }
                 self.images().remove(name);
                 Reply::new(200).json(&json!([{ "Untagged": name }]))
@@ -71,6 +88,47 @@ impl State {
                 },
                 _ => message(404, "page not found"),
             },
+        }
+    }
+
+    fn create(&self, body: &[u8]) -> Reply {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let name = body["Image"].as_str().unwrap_or_default();
+        let images = self.images();
+        match (images.id_of(name), images.layers_of(name)) {
+            (Some(id), Some(Ok(_))) => {
+                let container = self.containers().create(&id);
+                Reply::new(201).json(&json!({ "Id": container, "Warnings": [] }))
+            }
+            (_, Some(Err(error))) => message(500, &error),
+            _ => message(404, &format!("No such image: {name}")),
+        }
+    }
+
+    /// What is asked of a container: `ID/export`, or its end.
+    fn container(&self, head: &Head, rest: &str) -> Reply {
+        let (id, what) = rest.split_once('/').unwrap_or((rest, ""));
+        let Some(image) = self.containers().image_of(id) else {
+            return message(404, &format!("No such container: {id}"));
+        };
+        match (head.method.as_str(), what) {
+            ("DELETE", "") => {
+                self.containers().remove(id);
+                Reply::new(204)
+            }
+            ("GET", "export") => {
+                let layers = self.images().layers_of(&image);
+                let exported = match layers {
+                    Some(Ok(layers)) => files::export(&layers).map_err(|error| error.to_string()),
+                    Some(Err(error)) => Err(error),
+                    None => Err(format!("No such image: {image}")),
+                };
+                match exported {
+                    Ok(tar) => Reply::new(200).body("application/x-tar", tar),
+                    Err(error) => message(500, &error),
+                }
+            }
+            _ => message(404, "page not found"),
         }
     }
 
@@ -90,6 +148,10 @@ impl Handler for State {
         let path = without_version(&head.path);
         if path == "/images/load" && head.method == "POST" {
             return self.loads.serve(&self.profile, &self.images, &self.directory, head, connection);
+        }
+        if path == "/containers/create" && head.method == "POST" {
+            let body = connection.read_body_to_end(MAX_BODY)?;
+            return connection.reply(&self.create(&body).with("server", self.profile.server()));
         }
         connection.reply(&self.answer(head, path).with("server", self.profile.server()))
     }

@@ -8,6 +8,7 @@ use std::path::Path;
 use palletjack_image::{Digest, chain_ids};
 use serde_json::{Value, json};
 
+use super::files::LayerFile;
 use super::profile::Profile;
 use crate::image::Name;
 
@@ -104,39 +105,58 @@ fn familiar(name: &str) -> &str {
 /// All images, and the layers that came with them.
 #[derive(Debug, Default)]
 pub(super) struct Images {
-    images: Vec<EngineImage>,
+    all: Vec<EngineImage>,
     /// Members that arrived once: what an archive for a containerd store may leave out.
     blobs: BTreeSet<String>,
+    /// By diff ID, where a layer's files are.
+    layer_files: BTreeMap<String, LayerFile>,
 }
 
 impl Images {
     pub(super) fn add(&mut self, image: EngineImage) {
-        for old in &mut self.images {
+        for old in &mut self.all {
             old.tags.retain(|tag| !image.tags.contains(tag));
         }
-        self.images.retain(|old| old.id != image.id);
-        self.images.push(image);
+        self.all.retain(|old| old.id != image.id);
+        self.all.push(image);
     }
 
     pub(super) fn remove(&mut self, reference: &str) {
-        self.images.retain(|image| !image.answers_to(reference));
+        self.all.retain(|image| !image.answers_to(reference));
     }
 
     pub(super) fn all(&self) -> Vec<EngineImage> {
-        self.images.clone()
+        self.all.clone()
     }
 
     pub(super) fn inspect(&self, reference: &str) -> Option<Value> {
-        self.images.iter().find(|i| i.answers_to(reference)).map(EngineImage::document)
+        self.all.iter().find(|i| i.answers_to(reference)).map(EngineImage::document)
+    }
+
+    /// Where the layers of an image are, the lowest first; an error as an engine gives it when it cannot find them.
+    pub(super) fn layers_of(&self, id: &str) -> Option<Result<Vec<LayerFile>, String>> {
+        let image = self.all.iter().find(|image| image.answers_to(id))?;
+        let unusable = || "readlink /var/lib/docker/overlay2/l: invalid argument".to_owned();
+        if image.broken || image.hollow {
+            return Some(Err(unusable()));
+        }
+        let layers = image.layers.iter().map(|diff_id| self.layer_files.get(diff_id).cloned());
+        Some(layers.collect::<Option<_>>().ok_or_else(unusable))
+    }
+
+    /// The ID of the image that this name leads to.
+    pub(super) fn id_of(&self, reference: &str) -> Option<String> {
+        self.all.iter().find(|image| image.answers_to(reference)).map(|image| image.id.clone())
     }
 
     pub(super) fn list(&self, with_manifests: bool) -> Value {
-        self.images.iter().map(|i| i.list_entry(with_manifests)).collect()
+        self.all.iter().map(|i| i.list_entry(with_manifests)).collect()
     }
 
     /// Takes an archive in as the engine of this profile does. Returns the lines of its answer.
     pub(super) fn load(&mut self, profile: &Profile, archive: &Path) -> io::Result<Vec<Value>> {
-        let archive = Archive::read(archive)?;
+        let path = archive;
+        let archive = Archive::read(path)?;
         let found = match (profile.containerd_store, profile.podman) {
             (true, _) => archive.by_index(false)?,
             // Podman tries an OCI layout first, and takes it only with one image in it.
@@ -170,6 +190,11 @@ impl Images {
                 image.broken = true;
                 image.layers.clear();
             }
+            for (diff_id, member) in image.layers.iter().zip(layers) {
+                if archive.members.contains(&member) {
+                    self.layer_files.insert(diff_id.clone(), LayerFile { archive: path.to_owned(), member });
+                }
+            }
             let name = image.tags.first().or(image.digests.first()).cloned().unwrap_or_default();
             lines.push(json!({ "stream": format!("Loaded image: {}\n", familiar(&name)) }));
             self.add(image);
@@ -188,7 +213,7 @@ impl Images {
             if profile.podman { diff_ids } else { chain_ids(&diff_ids) }
         };
         let known: BTreeSet<String> =
-            self.images.iter().filter(|i| !i.hollow).flat_map(keys).map(|key| key.to_string()).collect();
+            self.all.iter().filter(|i| !i.hollow).flat_map(keys).map(|key| key.to_string()).collect();
         keys(image).iter().map(|key| known.contains(&key.to_string())).collect()
     }
 }

@@ -109,6 +109,11 @@ impl Loads {
         state.planned.push_back(fault);
     }
 
+    /// Forgets the faults that no load has taken.
+    pub(super) fn clear(&self) {
+        self.state().planned.clear();
+    }
+
     /// Opens the gate of every fault planned so far.
     pub(super) fn release(&self) {
         for gate in &self.state().gates {

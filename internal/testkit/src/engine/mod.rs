@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   Engine::start(Profile::docker_20()) ──► /_ping /version /info /images/json /images/{name}/json /images/load
+//!        │                                  /containers/create /containers/{id}/export
 //!        │
 //!        ├─ fault(LoadFault::HangupAfter { bytes })   the next load goes wrong in this way; queued, one per load
 //!        ├─ wait_for_loads(n)                        what arrived: bytes, members, whether the body was complete
@@ -10,9 +11,10 @@
 //!
 //! A load without a fault is taken seriously: the archive is read as the profile's engine reads it (`manifest.json`
 //! by a graph driver, `index.json` by a containerd store), and what it names can be inspected afterwards. A body that
-//! breaks off registers nothing.
+//! breaks off registers nothing. Containers of it can be created and show the files of its layers; nothing ever runs.
 
 mod api;
+mod files;
 mod images;
 mod load;
 mod profile;
@@ -59,6 +61,11 @@ impl Engine {
     /// Queues a fault: each load takes the first of the queue, and later loads are served rightly.
     pub fn fault(&self, fault: LoadFault) {
         self.state.loads.plan(fault);
+    }
+
+    /// Forgets the faults that no load has taken yet.
+    pub fn clear_faults(&self) {
+        self.state.loads.clear();
     }
 
     /// Makes an image known as if it had been loaded before.

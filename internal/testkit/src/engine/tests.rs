@@ -170,3 +170,75 @@ fn an_engine_that_does_not_read_holds_its_client_until_released() {
     assert_eq!(ping.header("libpod-api-version"), Some("4.3.1"));
     assert_eq!(engine.requests()[1].1, "/_ping");
 }
+
+#[test]
+fn a_container_shows_the_files_of_all_layers() {
+    let lower = LayerBuilder::new()
+        .file("etc/gone", "in the end")
+        .directory("old")
+        .file("old/one", "hidden")
+        .program("bin/sh", "shell")
+        .hardlink("bin/ash", "bin/sh")
+        .build();
+    let upper = LayerBuilder::new()
+        .whiteout("etc/gone")
+        .opaque("old")
+        .file("old/two", "there")
+        .symlink("lib", "usr/lib")
+        .compression(crate::image::Compression::Zstd)
+        .build();
+    let layers = [lower.unwrap(), upper.unwrap()];
+    let builder = ImageBuilder::new("docker.io/library/two:1").platform("linux/amd64", layers.clone());
+    let image = builder.build().unwrap();
+    let engine = Engine::start(Profile::docker_28()).unwrap();
+    let member = |digest: &palletjack_image::Digest| format!("blobs/sha256/{}", digest.hex());
+    let config = image.platforms[0].config;
+    let manifest = json!([{ "Config": member(&config), "RepoTags": ["two:1"], "Layers": layers.each_ref().map(|layer| member(&layer.digest)) }]);
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut add = |name: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        tar.append_data(&mut header, name, bytes).unwrap();
+    };
+    for layer in &layers {
+        add(&member(&layer.digest), &layer.blob.read().unwrap());
+    }
+    add(&member(&config), &image.blobs[&config].read().unwrap());
+    add("manifest.json", manifest.to_string().as_bytes());
+    load(&engine, tar.into_inner().unwrap()).unwrap();
+
+    let ask = |method: &str, target: &str| request_unix(&engine.socket(), method, target, &[], None).unwrap();
+    let create = |image: &str| {
+        let body = json!({ "Image": image, "Cmd": ["/x"] }).to_string();
+        let mut reader = Cursor::new(body.as_bytes());
+        let body: (u64, &mut dyn io::Read) = (body.len() as u64, &mut reader);
+        request_unix(&engine.socket(), "POST", "/v1.41/containers/create?platform=", &[], Some(body)).unwrap()
+    };
+    assert_eq!(create("absent:1").status, 404);
+    let created = create(&config.to_string());
+    assert_eq!(created.status, 201);
+    let id = serde_json::from_slice::<Value>(&created.body).unwrap()["Id"].as_str().unwrap().to_owned();
+    let exported = ask("GET", &format!("/v1.41/containers/{id}/export"));
+    let mut archive = tar::Archive::new(Cursor::new(exported.body));
+    let seen: Vec<String> = archive
+        .entries()
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let link =
+                entry.link_name().unwrap().map(|to| format!(" -> {}", to.display())).unwrap_or_default();
+            format!("{}{link}", entry.path().unwrap().display())
+        })
+        .collect();
+    let expected =
+        [".dockerenv", "bin", "bin/ash", "bin/sh -> bin/ash", "etc", "lib -> usr/lib", "old", "old/two"];
+    assert_eq!(seen, expected);
+
+    // A container uses its image.
+    assert_eq!(ask("DELETE", "/images/two:1").status, 409);
+    assert_eq!(ask("DELETE", &format!("/containers/{id}?force=true")).status, 204);
+    assert_eq!(ask("GET", &format!("/containers/{id}/export")).status, 404);
+    assert_eq!(ask("DELETE", "/images/two:1").status, 200);
+    engine.add_image(EngineImage { id: "sha256:11".to_owned(), hollow: true, ..EngineImage::default() });
+    assert_eq!(create("sha256:11").status, 500, "its layers are listed and are not there");
+}
