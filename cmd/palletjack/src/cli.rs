@@ -6,6 +6,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::repin::{PinFlags, RepinFlags};
+use crate::units::EngineName;
 
 /// Container images for devices that are offline: from a Forklift pallet to Docker.
 ///
@@ -218,6 +219,69 @@ pub(crate) enum Command {
         #[command(subcommand)]
         verb: CacheVerb,
     },
+    /// systemd units that load a device's images at its boot
+    ///
+    /// Without a unit's name and with --install, the units that the system in ROOTFS needs are chosen by its engine and by the
+    /// images: `load`, and `pins` for pinned references on a Docker with a graph driver. Paths are the device's; one
+    /// below ROOTFS is understood so.
+    #[command(args_conflicts_with_subcommands = true, after_help = UNIT_EXAMPLES)]
+    Unit {
+        #[command(flatten)]
+        flags: UnitFlags,
+        #[command(subcommand)]
+        unit: Option<UnitName>,
+    },
+}
+
+const UNIT_EXAMPLES: &str = "\
+Examples:
+  What the card's system needs, into its tree, with the program:
+    palletjack unit --install /mnt/card --binary target/aarch64-unknown-linux-gnu/release/palletjack
+  One unit, to be read:
+    palletjack unit load --stage
+
+  On the device, systemd starts them; their lines are in the journal:
+    journalctl -u palletjack-load";
+
+/// The units.
+#[derive(Debug, Clone, Subcommand)]
+pub(crate) enum UnitName {
+    /// After the engine, before forklift-apply.service: loads what the engine lacks
+    ///
+    /// Asks the engine at each boot, and ends at once when nothing is missing.
+    Load(UnitFlags),
+    /// Before docker.service: puts images and their pins into a stopped Docker with a graph driver
+    ///
+    /// Ends without starting anything when every reference is there. Otherwise it runs `palletjack seed`.
+    Pins(UnitFlags),
+    /// After the boot, at idle priority: copies images from the engine into the cache
+    ///
+    /// For devices that were built without a cache.
+    Fill(UnitFlags),
+}
+
+/// What a unit is about, and where it goes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct UnitFlags {
+    /// Write the units into this OS image's tree, and have them started at boot
+    #[arg(long, value_name = "ROOTFS")]
+    pub(crate) install: Option<PathBuf>,
+    /// Copy this program to /usr/local/bin/palletjack of the tree; refused when it is for another processor
+    #[arg(long, value_name = "FILE", requires = "install")]
+    pub(crate) binary: Option<PathBuf>,
+    /// The images of staged bundles: all that the next apply can need, or BUNDLE's
+    #[arg(long, value_name = "BUNDLE", num_args = 0..=1, require_equals = true, conflicts_with_all = ["plt", "references"])]
+    #[allow(clippy::option_option, reason = "absent, without a value, with one")]
+    pub(crate) stage: Option<Option<String>>,
+    /// The images of the pallet in this directory
+    #[arg(long, aliases = ["pallet"], value_name = "DIR", conflicts_with = "references")]
+    pub(crate) plt: Option<PathBuf>,
+    /// The engine [default: the tree's, else docker]
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    pub(crate) engine: Option<EngineName>,
+    /// These images [default: the stage store's where the tree has one, else all of the cache]
+    #[arg(value_name = "REF")]
+    pub(crate) references: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 
 use crate::error::{CommandError, Exit};
+use crate::printer::Printer;
 
 /// What the configuration files set. Flags and environment variables go before it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -17,6 +20,9 @@ pub(crate) struct Config {
     pub(crate) platform: Option<String>,
     /// How many downloads at once.
     pub(crate) parallel: Option<usize>,
+    /// How long a unit may go on without anything moving before it ends as failed.
+    #[serde(default, deserialize_with = "duration")]
+    pub(crate) unit_stall_timeout: Option<Duration>,
     /// Settings per registry, by the name that references use: `docker.io`, `ghcr.io`, `localhost:5000`.
     #[serde(default)]
     pub(crate) registries: BTreeMap<String, Registry>,
@@ -31,13 +37,35 @@ pub(crate) struct Registry {
     pub(crate) mirrors: Vec<String>,
 }
 
+/// What becomes of keys that this version does not know.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Unknown<'a> {
+    /// They are errors: most are misspelt.
+    Refuse,
+    /// They are told and passed over: a device whose program was rolled back still boots.
+    Warn(&'a Printer),
+}
+
+/// The keys that are known, and those of each registry.
+const KEYS: [&str; 5] = ["cache-dir", "platform", "parallel", "unit-stall-timeout", "registries"];
+const REGISTRY_KEYS: [&str; 1] = ["mirrors"];
+
 impl Config {
+    /// See the field of this name.
+    pub(crate) fn unit_stall_timeout(&self) -> Duration {
+        self.unit_stall_timeout.unwrap_or(Duration::from_mins(5))
+    }
+
     /// Reads the system's file and then the user's, which wins key by key; or `only` and nothing else.
     ///
     /// A file that is not there is fine, unless it was named.
-    pub(crate) fn read(only: Option<&Path>, user: Option<&Path>) -> Result<Self, CommandError> {
+    pub(crate) fn read(
+        only: Option<&Path>,
+        user: Option<&Path>,
+        unknown: Unknown<'_>,
+    ) -> Result<Self, CommandError> {
         if let Some(path) = only {
-            return match Self::read_file(path)? {
+            return match Self::read_file(path, unknown)? {
                 Some(config) => Ok(config),
                 None => Err(CommandError::new(
                     Exit::Usage,
@@ -45,14 +73,15 @@ impl Config {
                 )),
             };
         }
-        let mut config = Self::read_file(Path::new("/etc/palletjack/config.toml"))?.unwrap_or_default();
-        if let Some(user) = user.map(Self::read_file).transpose()?.flatten() {
+        let mut config =
+            Self::read_file(Path::new("/etc/palletjack/config.toml"), unknown)?.unwrap_or_default();
+        if let Some(user) = user.map(|user| Self::read_file(user, unknown)).transpose()?.flatten() {
             config.override_with(user);
         }
         Ok(config)
     }
 
-    fn read_file(path: &Path) -> Result<Option<Self>, CommandError> {
+    fn read_file(path: &Path, unknown: Unknown<'_>) -> Result<Option<Self>, CommandError> {
         let text = match read_text(path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -61,11 +90,28 @@ impl Config {
                 return Err(CommandError::new(Exit::Usage, error));
             }
         };
-        Self::parse(&text, path).map(Some)
+        match unknown {
+            Unknown::Refuse => Self::parse(&text, path, |text| toml::from_str(text)),
+            Unknown::Warn(printer) => Self::parse(&text, path, |text| {
+                let mut table: toml::Table = text.parse()?;
+                for key in take_unknown(&mut table) {
+                    printer.warning(&format!(
+                        "{}: this version of palletjack does not know `{key}`, which is passed over",
+                        path.display()
+                    ));
+                }
+                table.try_into()
+            }),
+        }
+        .map(Some)
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, CommandError> {
-        let config: Self = toml::from_str(text).map_err(|error| {
+    fn parse(
+        text: &str,
+        path: &Path,
+        read: impl FnOnce(&str) -> Result<Self, toml::de::Error>,
+    ) -> Result<Self, CommandError> {
+        let config = read(text).map_err(|error| {
             let line = error.span().map(|span| 1 + text[..span.start].matches('\n').count());
             let place =
                 line.map_or_else(|| path.display().to_string(), |line| format!("{}:{line}", path.display()));
@@ -103,7 +149,39 @@ impl Config {
         self.cache_dir = user.cache_dir.or(self.cache_dir.take());
         self.platform = user.platform.or(self.platform.take());
         self.parallel = user.parallel.or(self.parallel.take());
+        self.unit_stall_timeout = user.unit_stall_timeout.or(self.unit_stall_timeout.take());
         self.registries.extend(user.registries);
+    }
+}
+
+/// Takes out what is not known, and returns its names.
+fn take_unknown(table: &mut toml::Table) -> Vec<String> {
+    let mut unknown = keys_besides(table, &KEYS, "");
+    if let Some(toml::Value::Table(registries)) = table.get_mut("registries") {
+        for (name, registry) in registries {
+            if let toml::Value::Table(registry) = registry {
+                unknown.extend(keys_besides(registry, &REGISTRY_KEYS, &format!("registries.{name}.")));
+            }
+        }
+    }
+    unknown
+}
+
+fn keys_besides(table: &mut toml::Table, known: &[&str], prefix: &str) -> Vec<String> {
+    let unknown: Vec<String> = table.keys().filter(|key| !known.contains(&&***key)).cloned().collect();
+    for key in &unknown {
+        table.remove(key);
+    }
+    unknown.into_iter().map(|key| format!("{prefix}{key}")).collect()
+}
+
+/// `"5min"`, `"90s"`.
+fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(from)?;
+    match humantime::parse_duration(&text) {
+        Ok(duration) if duration >= Duration::from_secs(1) => Ok(Some(duration)),
+        Ok(_) => Err(D::Error::custom(format!("`{text}` is less than a second"))),
+        Err(error) => Err(D::Error::custom(format!("`{text}` is not a time such as `5min`: {error}"))),
     }
 }
 
@@ -126,7 +204,8 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Config, String> {
-        Config::parse(text, Path::new("config.toml")).map_err(|error| error.to_string())
+        Config::parse(text, Path::new("config.toml"), |text| toml::from_str(text))
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -147,9 +226,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_known_can_be_told_and_passed_over() {
+        let text =
+            "parallel = 4\nnew = 1\n[registries.a]\nmirrors = []\nnewer = { x = 1 }\n[future]\nx = 1\n";
+        let mut table: toml::Table = text.parse().unwrap();
+        assert_eq!(take_unknown(&mut table), ["future", "new", "registries.a.newer"]);
+        let config: Config = table.try_into().unwrap();
+        assert_eq!((config.parallel, config.registries.len()), (Some(4), 1));
+        // Every key that the types have is known here as well.
+        let error = parse("x = 1").unwrap_err();
+        assert!(KEYS.iter().all(|key| error.contains(&format!("`{key}`"))), "{error}");
+        assert_eq!(error.matches('`').count() / 2, KEYS.len() + 1, "{error}");
+    }
+
+    #[test]
     fn values_are_checked_whatever_is_used_of_them() {
         for (text, want) in [
             ("parallel = 0", "from 1 to 64"),
+            ("unit-stall-timeout = \"soon\"", "not a time such as"),
+            ("unit-stall-timeout = \"0s\"", "less than a second"),
             ("parallel = 1000", "from 1 to 64"),
             ("cache-dir = \"\"", "absolute"),
             ("cache-dir = \"~/cache\"", "absolute"),
@@ -157,7 +252,7 @@ mod tests {
             ("[registries.\"docker.io\"]\nmirrors = [\"ftp://mirror\"]", "ftp://mirror"),
         ] {
             let error = parse(text).unwrap_err();
-            assert!(error.starts_with("config.toml: ") && error.contains(want), "{text}: {error}");
+            assert!(error.starts_with("config.toml:") && error.contains(want), "{text}: {error}");
         }
     }
 

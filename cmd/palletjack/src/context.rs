@@ -9,13 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cache_location::{CacheLocation, Wishes};
 use crate::cli::{Globals, Parallel};
-use crate::config::Config;
+use crate::config::{Config, Unknown};
 use crate::environment::Environment;
 use crate::error::{CommandError, Exit};
 use crate::printer::Printer;
 
 /// The settings of one run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) globals: Globals,
     pub(crate) config: Config,
@@ -32,7 +32,8 @@ impl Context {
         printer: Printer,
     ) -> Result<Self, CommandError> {
         let user = environment.xdg_config.as_ref().map(|config| config.join("palletjack/config.toml"));
-        let config = Config::read(globals.config.as_deref(), user.as_deref())?;
+        let unknown = if environment.unit { Unknown::Warn(&printer) } else { Unknown::Refuse };
+        let config = Config::read(globals.config.as_deref(), user.as_deref(), unknown)?;
         Ok(Self { globals, config, environment, printer, cancel: CancellationToken::new() })
     }
 

@@ -1,10 +1,12 @@
 //! What the program takes from its environment, read once. The libraries are handed values.
 
 use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// The variables that matter, and who runs the program.
 #[derive(Debug, Clone, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a variable of its own")]
 pub(crate) struct Environment {
     /// The user's home.
     pub(crate) home: Option<PathBuf>,
@@ -22,6 +24,12 @@ pub(crate) struct Environment {
     pub(crate) systemd_cache: Option<PathBuf>,
     /// Whether this is root.
     pub(crate) root: bool,
+    /// `PALLETJACK_UNIT`: a unit of ours started the program, so nobody watches.
+    pub(crate) unit: bool,
+    /// `NOTIFY_SOCKET`, where a service manager listens.
+    pub(crate) notify_socket: Option<OsString>,
+    /// Whether standard error is the journal, which reads a line's importance at its beginning.
+    pub(crate) journal: bool,
     pub(crate) forklift_workspace: Option<PathBuf>,
     pub(crate) forklift_stage_store: Option<PathBuf>,
     pub(crate) forklift_platform: Option<String>,
@@ -62,6 +70,9 @@ impl Environment {
                 .and_then(|value| value.split(':').next().map(PathBuf::from))
                 .filter(|path| path.is_absolute()),
             root,
+            unit: text("PALLETJACK_UNIT").is_some_and(|value| value != "0"),
+            notify_socket: path("NOTIFY_SOCKET").map(PathBuf::into_os_string),
+            journal: text("JOURNAL_STREAM").is_some_and(|stream| is_stderr(&stream)),
             forklift_workspace: path("FORKLIFT_WORKSPACE"),
             forklift_stage_store: path("FORKLIFT_STAGE_STORE"),
             forklift_platform: text("FORKLIFT_PLATFORM"),
@@ -86,6 +97,12 @@ impl Environment {
     pub(crate) fn docker_client_dir(&self) -> Option<PathBuf> {
         self.docker_config.clone().or_else(|| Some(self.home.as_ref()?.join(".docker")))
     }
+}
+
+/// Whether this device and inode (`8:12345`) are those of standard error: a child may have another one.
+fn is_stderr(stream: &str) -> bool {
+    let Ok(stat) = rustix::fs::fstat(std::io::stderr()) else { return false };
+    stream == format!("{}:{}", stat.st_dev, stat.st_ino)
 }
 
 /// Looks a user's home up in the text of `/etc/passwd`.

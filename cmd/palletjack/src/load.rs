@@ -162,6 +162,7 @@ pub(crate) async fn load_entries(
         let plan = engine.plan(store, &images, &options).await;
         return load_plan::print(context, engine, &images, plan, &wanted);
     }
+    context.printer.service().writes_below(engine.capabilities().store_dir.as_deref());
     let durable = durability::guard(context, store, flags.repair);
     options.around.push(durable.clone());
     wanted.pins.prepare(context, engine).await?;
@@ -199,11 +200,16 @@ const SCRATCH: &str = "/var/tmp";
 fn options(context: &Context, store: &Store) -> Result<LoadOptions, CommandError> {
     let state = store.root().join("state");
     let writable = rustix::fs::access(&state, rustix::fs::Access::WRITE_OK).is_ok();
-    Ok(LoadOptions {
+    let mut options = LoadOptions {
         parallel: context.asked_parallel()?,
         scratch: (!writable).then(|| PathBuf::from(SCRATCH)),
         ..LoadOptions::default()
-    })
+    };
+    if context.environment.unit {
+        // Before the unit as a whole is ended for it: then the image's failure says why, and the others are loaded.
+        options.stall = context.config.unit_stall_timeout().mul_f64(0.9);
+    }
+    Ok(options)
 }
 
 #[cfg(test)]

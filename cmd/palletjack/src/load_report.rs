@@ -191,12 +191,14 @@ impl<'a> Report<'a> {
         } else {
             let count = |state| self.verdicts.iter().filter(|verdict| verdict.state == state).count();
             let sent = self.verdicts.iter().map(|verdict| verdict.sent).sum();
-            printer.note(&format!(
+            let summary = format!(
                 "{} loaded, {} sent; {} present before",
                 count("loaded"),
                 human_bytes(sent),
                 count("present")
-            ));
+            );
+            printer.service().last_status(&summary);
+            printer.note(&summary);
             if unresolved > 0 {
                 let why = if engine.capabilities().resolves_pins() {
                     ""

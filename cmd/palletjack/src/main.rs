@@ -25,7 +25,9 @@ mod printer;
 mod progress;
 mod repin;
 mod requirements;
+mod service;
 mod status;
+mod units;
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -37,11 +39,18 @@ use crate::context::Context;
 use crate::environment::Environment;
 use crate::error::{CommandError, Exit};
 use crate::printer::Printer;
+use crate::service::{Manager, Service, Stalled};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let printer = Printer::new(cli.globals.quiet);
-    match run(cli, &printer) {
+    let environment = Environment::read();
+    let service = if environment.unit {
+        Service::unit(environment.notify_socket.as_deref().and_then(Manager::of))
+    } else {
+        Service::default()
+    };
+    let printer = Printer::new(cli.globals.quiet).of_service(environment.journal, service);
+    match run(cli, environment, &printer) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             printer.error(&error);
@@ -50,9 +59,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli, printer: &Printer) -> Result<(), CommandError> {
+fn run(cli: Cli, environment: Environment, printer: &Printer) -> Result<(), CommandError> {
     logging::start(cli.globals.verbose, printer);
-    let context = Context::new(cli.globals, Environment::read(), printer.clone())?;
+    let context = Context::new(cli.globals, environment, printer.clone())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // Sockets need few threads; files and hashing have the blocking ones, whose number bounds their stacks.
         .worker_threads(2)
@@ -62,9 +71,19 @@ fn run(cli: Cli, printer: &Printer) -> Result<(), CommandError> {
         .map_err(|error| CommandError::new(Exit::Failed, error).context("cannot start"))?;
     let signal = Arc::new(OnceLock::new());
     runtime.spawn(watch_signals(context.cancel.clone(), signal.clone()));
+    let stalled = Stalled::default();
+    service::watch(
+        printer.service(),
+        context.config.unit_stall_timeout(),
+        context.cancel.clone(),
+        stalled.clone(),
+    );
     let result = runtime.block_on(commands::run(&context, &cli.command));
     // Blocking work (a file being hashed) ends with its next piece; nothing is worth waiting longer for.
     runtime.shutdown_timeout(std::time::Duration::from_secs(5));
+    if let (Some(limit), Err(_)) = (stalled.get(), &result) {
+        return Err(stuck(*limit));
+    }
     match (signal.get(), result) {
         (Some(exit), Err(_)) => {
             let error = anyhow::anyhow!("interrupted; what was fetched so far is kept for the next run");
@@ -72,6 +91,15 @@ fn run(cli: Cli, printer: &Printer) -> Result<(), CommandError> {
         }
         (_, result) => result,
     }
+}
+
+fn stuck(limit: std::time::Duration) -> CommandError {
+    let limit = humantime::format_duration(limit);
+    let error = anyhow::anyhow!("nothing moved for {limit}: ended, so that nothing waits for it any longer");
+    CommandError::new(Exit::Failed, error).hint(
+        "an engine that does not answer is mended by a restart (`systemctl restart docker`); unit-stall-timeout in \
+         /etc/palletjack/config.toml sets another limit",
+    )
 }
 
 /// Turns the first SIGINT or SIGTERM into a cancellation; the second one ends the program at once, as by default.

@@ -6,18 +6,40 @@ use indicatif::MultiProgress;
 use serde::Serialize;
 
 use crate::error::{CommandError, Exit, printable};
+use crate::service::Service;
+
+/// How much a line matters, by syslog's numbers.
+#[derive(Debug, Clone, Copy)]
+enum Importance {
+    Error = 3,
+    Warning = 4,
+    Note = 6,
+}
 
 /// Speaks to the person or the script.
 #[derive(Debug, Clone)]
 pub(crate) struct Printer {
     quiet: bool,
+    /// Whether lines on standard error begin with their importance, as the journal reads it (sd-daemon(3)).
+    journal: bool,
+    service: Service,
     /// Bars that lines on standard error must not run into.
     bars: MultiProgress,
 }
 
 impl Printer {
     pub(crate) fn new(quiet: bool) -> Self {
-        Self { quiet, bars: MultiProgress::new() }
+        Self { quiet, journal: false, service: Service::default(), bars: MultiProgress::new() }
+    }
+
+    /// For a run that systemd started.
+    pub(crate) fn of_service(self, journal: bool, service: Service) -> Self {
+        Self { journal, service, ..self }
+    }
+
+    /// What the service manager is told, if there is one.
+    pub(crate) fn service(&self) -> &Service {
+        &self.service
     }
 
     pub(crate) fn bars(&self) -> &MultiProgress {
@@ -50,27 +72,35 @@ impl Printer {
     /// What is going on; not in quiet mode.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
-            self.line(text);
+            self.line(Importance::Note, text);
         }
     }
 
     /// Something that the person should know but that stops nothing.
     pub(crate) fn warning(&self, text: &str) {
-        self.line(&format!("warning: {text}"));
+        self.line(Importance::Warning, &format!("warning: {text}"));
     }
 
     /// A failure.
     pub(crate) fn error(&self, error: &CommandError) {
-        self.line(&error.report());
+        self.line(Importance::Error, &error.report());
     }
 
-    fn line(&self, text: &str) {
+    fn line(&self, importance: Importance, text: &str) {
+        self.service.moved();
         let text = printable(text);
+        let text = if self.journal { for_journal(importance, &text) } else { text };
         // Nobody can be told that nobody listens (a full log partition, a reader that went away): the work goes on.
         self.bars.suspend(|| {
             let _ = writeln!(io::stderr().lock(), "{text}");
         });
     }
+}
+
+/// Each line is an entry of its own, with its importance.
+fn for_journal(importance: Importance, text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(|line| format!("<{}>{line}", importance as u8)).collect();
+    lines.join("\n")
 }
 
 /// A reference for a line of progress: 12 digits of its digest are enough to tell two pins apart.
@@ -151,6 +181,11 @@ pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_journal_is_told_how_much_a_line_matters() {
+        assert_eq!(for_journal(Importance::Error, "error: a\n  hint: b"), "<3>error: a\n<3>  hint: b");
+    }
 
     #[test]
     fn bytes_have_three_digits() {

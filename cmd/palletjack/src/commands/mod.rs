@@ -3,6 +3,7 @@
 mod cache;
 mod pallet;
 mod stage;
+mod unit;
 
 use palletjack_pallet::Overrides;
 
@@ -37,6 +38,7 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<(), Comm
             CacheVerb::DelImg { references } => cache::del_img(context, references),
             CacheVerb::Verify { discard } => cache::verify(context, *discard),
         },
+        Command::Unit { flags, unit } => unit::unit(context, flags, unit.as_ref()),
     }
 }
 

@@ -71,6 +71,7 @@ impl FetchProgress {
 
     /// Takes an event.
     pub(crate) fn show(&self, event: &Event) {
+        self.printer.service().moved();
         match event {
             Event::BlobProgress { .. } => {}
             Event::Retrying { .. } | Event::Resolved { .. } => tracing::info!("{event:?}"),

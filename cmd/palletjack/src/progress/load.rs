@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -20,6 +21,8 @@ pub(crate) struct LoadProgress {
     view: View,
     printer: Printer,
     names: Vec<String>,
+    /// Images that nothing more is done for.
+    done: AtomicUsize,
 }
 
 enum View {
@@ -57,7 +60,7 @@ impl LoadProgress {
             .iter()
             .map(|image| short_reference(&image.entry.reference.familiar()).to_owned())
             .collect();
-        Self { view, printer, names }
+        Self { view, printer, names, done: AtomicUsize::new(0) }
     }
 
     /// Takes an event.
@@ -65,6 +68,7 @@ impl LoadProgress {
         if let Event::DiskMayBeShort { forecast } = event {
             self.printer.warning(&crate::load_plan::disk_warning(forecast));
         }
+        self.tell_service(event);
         match &self.view {
             View::Silent => {}
             View::Lines => self.lines(event),
@@ -79,6 +83,25 @@ impl LoadProgress {
             sending.finish_and_clear();
             images.finish_and_clear();
         }
+    }
+
+    fn tell_service(&self, event: &Event<'_>) {
+        let service = self.printer.service();
+        service.moved();
+        let (image, does) = match event {
+            Event::Checking { image } => (*image, "looking".to_owned()),
+            Event::Sending { image, bytes, total } => {
+                (*image, format!("{} of {} sent", human_bytes(*bytes), human_bytes(*total)))
+            }
+            Event::Waiting { image } => (*image, "unpacking".to_owned()),
+            Event::Skipped { .. } | Event::Loaded { .. } | Event::Failed { .. } => {
+                self.done.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            Event::DiskMayBeShort { .. } | Event::WholeAgain { .. } => return,
+        };
+        let (done, all) = (self.done.load(Ordering::Relaxed), self.names.len());
+        service.status(&format!("{done} of {all} images; {}: {does}", self.name(image)));
     }
 
     fn name(&self, image: usize) -> &str {

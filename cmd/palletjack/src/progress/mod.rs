@@ -21,6 +21,7 @@ const JSON_INTERVAL: Duration = Duration::from_millis(200);
 /// Whether progress is drawn as bars.
 pub(crate) fn shows_bars(context: &Context) -> bool {
     !context.globals.quiet
+        && !context.environment.unit
         && context.globals.verbose == 0
         && context.globals.progress == ProgressMode::Auto
         // Standard error is a terminal, and one that can move its cursor: `TERM=dumb` gets lines.

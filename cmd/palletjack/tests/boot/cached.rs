@@ -1,0 +1,61 @@
+//! A card that ships with a cache.
+
+use palletjack_testkit::real::{BootEngine, BootTree, Part, Store};
+use palletjack_testkit::require_real;
+
+use crate::device::{Device, LOAD, PINS, Seen};
+use crate::soak;
+
+#[track_caller]
+fn assert_loaded(seen: &Seen, count: usize) {
+    assert_eq!(seen.property(LOAD, "Result"), "success", "{}", seen.boot);
+    let lines = seen.lines(LOAD);
+    assert_eq!(lines.iter().filter(|line| line.contains(": loaded, ")).count(), count, "{}", seen.boot);
+    assert!(lines.iter().any(|line| line.starts_with(&format!("{count} loaded, "))), "{lines:?}");
+    assert!(seen.property(LOAD, "StatusText").starts_with(&format!("{count} loaded, ")), "{}", seen.boot);
+}
+
+/// Nothing was missing: no layer byte was sent.
+#[track_caller]
+fn assert_present(seen: &Seen, count: usize) {
+    assert_eq!(seen.property(LOAD, "Result"), "success", "{}", seen.boot);
+    let summary = format!("0 loaded, 0 B sent; {count} present before");
+    assert!(seen.lines(LOAD).contains(&&*summary), "{}", seen.boot);
+    assert_eq!(seen.property(LOAD, "StatusText"), summary);
+}
+
+/// A containerd store keeps pins by itself: one unit. The cache's path has all that units could trip over.
+#[test]
+fn docker_28_loads_at_boot_what_it_lacks() {
+    require_real!(Part::Boots, Part::Docker28);
+    let tree = BootTree::new(BootEngine::Docker28(Store::Containerd)).unwrap();
+    let device = Device::cached(tree, "srv/100% of \"it\" $HOME");
+    let said = device.install_units();
+    assert!(said.contains(LOAD) && !said.contains(PINS), "{said}");
+    let images = device.set.images.len();
+
+    let first = device.boot_with_compose();
+    assert_loaded(&first, images);
+    device.assert_resolves(&first);
+    device.assert_composed(&first);
+    assert_eq!(first.section("verify"), "");
+    assert_eq!(first.property(PINS, "LoadState"), "not-found");
+
+    let second = device.boot();
+    assert_present(&second, images);
+    device.assert_resolves(&second);
+    took(&first, &second);
+
+    if soak() {
+        device.wipe();
+        let third = device.boot();
+        assert_loaded(&third, images);
+        device.assert_resolves(&third);
+    }
+}
+
+#[allow(clippy::print_stdout, reason = "times are for a person who reads the test's output")]
+fn took(first: &Seen, second: &Seen) {
+    let seconds = |seen: &Seen| seen.boot.took.as_secs_f32();
+    println!("first boot {:.1} s, second {:.1} s", seconds(first), seconds(second));
+}

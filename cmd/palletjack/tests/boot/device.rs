@@ -1,0 +1,209 @@
+//! A device: a tree that boots, with the pallet, the cache and the units in it.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use palletjack_testkit::image::{Image, ImageSet, Shape};
+use palletjack_testkit::real::{Boot, BootTree};
+use palletjack_testkit::registry::Registry;
+use serde_json::Value;
+
+use crate::machine::{Machine, PROGRAM, read_json, strings, testdata};
+
+/// Where the device's person has the Forklift workspace.
+const WORKSPACE: &str = "home/pi";
+const PALLET: &str = "home/pi/.local/share/forklift/pallet";
+const CASE: &str = "pallets/std-2024-10-head/expected.json";
+
+pub(crate) const LOAD: &str = "palletjack-load.service";
+pub(crate) const PINS: &str = "palletjack-pins.service";
+
+pub(crate) struct Device {
+    pub(crate) tree: BootTree,
+    pub(crate) machine: Machine,
+    pub(crate) set: ImageSet,
+    /// The cache, as the device sees it, without the first slash.
+    cache: String,
+}
+
+/// What a boot found out.
+pub(crate) struct Seen {
+    pub(crate) boot: Boot,
+    /// Sections of what the script printed, by their names.
+    sections: BTreeMap<String, String>,
+}
+
+impl Device {
+    /// The PlanktoScope's pallet with the digests of generated images, in a system with this Docker, and all of its images
+    /// in a cache there.
+    pub(crate) fn cached(tree: BootTree, cache: &str) -> Self {
+        let mut machine = Machine::new();
+        let set = machine.standard_pallet(&Shape::small());
+        let registry = Registry::start().unwrap();
+        registry.publish_all(&set);
+        machine.mirror(&registry.url());
+        machine.set("PALLETJACK_CACHE_DIR", tree.root().join(cache));
+        machine.run("plt cache-img").assert_success();
+        machine.unset("PALLETJACK_CACHE_DIR");
+        tree.copy_in(&machine.sandbox.pallet(), PALLET).unwrap();
+        Self { tree, machine, set, cache: cache.to_owned() }
+    }
+
+    /// Writes the units that the system needs, and the program. Returns what was said.
+    pub(crate) fn install_units(&self) -> String {
+        let root = self.tree.root().to_str().unwrap();
+        let (cache, workspace) = (format!("/{}", self.cache), format!("/{WORKSPACE}"));
+        let pallet = format!("/{PALLET}");
+        let ran = self.machine.run_args(&[
+            "--cache-dir",
+            &cache,
+            "--workspace",
+            &workspace,
+            "unit",
+            "--install",
+            root,
+            "--binary",
+            PROGRAM,
+            "--plt",
+            &pallet,
+        ]);
+        ran.assert_success();
+        ran.stderr
+    }
+
+    /// Empties the storage of the engine.
+    pub(crate) fn wipe(&self) {
+        for directory in ["var/lib/docker", "var/lib/containerd"] {
+            let directory = self.tree.root().join(directory);
+            if directory.exists() {
+                fs::remove_dir_all(directory).unwrap();
+            }
+        }
+    }
+
+    /// Boots, looks at the units, and asks the engine for every reference.
+    pub(crate) fn boot(&self) -> Seen {
+        self.boot_with("")
+    }
+
+    /// The same; then Compose makes the containers of every deployment of the pallet from its own files.
+    pub(crate) fn boot_with_compose(&self) -> Seen {
+        self.boot_with(&compose_script())
+    }
+
+    fn boot_with(&self, more: &str) -> Seen {
+        let boot = self.tree.boot(&(self.script() + more)).unwrap();
+        let mut sections: BTreeMap<String, String> = BTreeMap::new();
+        let mut name = String::new();
+        for line in boot.output.lines() {
+            match line.strip_prefix("=== ") {
+                Some(next) => next.clone_into(&mut name),
+                None => {
+                    let section = sections.entry(name.clone()).or_default();
+                    section.push_str(line);
+                    section.push('\n');
+                }
+            }
+        }
+        Seen { boot, sections }
+    }
+
+    fn script(&self) -> String {
+        let mut script = "set -eu\nsection() { echo \"=== $1\"; }\n".to_owned();
+        for unit in [PINS, LOAD, "docker.service"] {
+            script.push_str(&format!(
+                "section {unit}; systemctl show {unit} --property=ActiveState,Result,StatusText,LoadState\n"
+            ));
+        }
+        script.push_str("section verify; systemd-analyze verify /etc/systemd/system/palletjack-*.service 2>&1\nsection resolves\n");
+        for image in &self.set.images {
+            let reference = image.pinned();
+            script.push_str(&format!(
+                "if docker create --pull never {reference} >/dev/null; then echo {reference}; fi\n"
+            ));
+        }
+        script
+    }
+
+    /// A container can be made of every reference of the pallet.
+    #[track_caller]
+    pub(crate) fn assert_resolves(&self, seen: &Seen) {
+        seen.boot.assert_success();
+        let references: Vec<String> = self.set.images.iter().map(Image::pinned).collect();
+        assert_eq!(seen.section("resolves").lines().collect::<Vec<_>>(), references, "{}", seen.boot);
+    }
+
+    /// Compose made the containers of all deployments, of every reference of the pallet one.
+    #[track_caller]
+    pub(crate) fn assert_composed(&self, seen: &Seen) {
+        seen.boot.assert_success();
+        let made = seen.section("containers");
+        for image in &self.set.images {
+            let pin = image.top.digest.to_string();
+            assert!(made.lines().any(|line| line.ends_with(&pin)), "{}: {}", image.pinned(), seen.boot);
+        }
+    }
+}
+
+/// Has Compose make the containers of every deployment, in the way in which Forklift v0.8.0 hands them to it.
+fn compose_script() -> String {
+    let mut script = "echo metal-slope-23501 >/run/machine-name\n\
+        if_cpu_can_be_limited() { if grep -qw cpu /sys/fs/cgroup/cgroup.controllers; then echo \"$@\"; fi; }\n\
+        section compose\n"
+        .to_owned();
+    let expected = read_json(&testdata(CASE));
+    let mut projects: Vec<(&String, &Value)> = expected["per_deployment"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(_, deployment)| {
+            deployment["disabled"] == false && !deployment["images"].as_array().unwrap().is_empty()
+        })
+        .collect();
+    assert!(projects.len() > 10);
+    // It makes the network that is external to the others.
+    projects.sort_by_key(|(name, _)| *name != "infra/caddy-ingress");
+    for (name, deployment) in projects {
+        let package = deployment["package"].as_str().unwrap().trim_start_matches('/');
+        // Docker refuses limits that the machine's cgroups cannot set, as where another hierarchy has the controller.
+        let files: Vec<String> = strings(&deployment["compose-files"])
+            .iter()
+            .map(|file| match file.as_str() {
+                "compose-cpu-limit.yml" => format!("$(if_cpu_can_be_limited --file {file})"),
+                file => format!("--file {file}"),
+            })
+            .collect();
+        script.push_str(&format!(
+            "cd /{PALLET}/{package} && docker compose --project-name {} {} create --pull never\necho {name}\n",
+            name.replace('/', "_"),
+            files.join(" "),
+        ));
+    }
+    script.push_str("section containers; docker ps --all --no-trunc --format '{{.Image}}' --filter label=com.docker.compose.project\n");
+    script
+}
+
+impl Seen {
+    pub(crate) fn section(&self, name: &str) -> &str {
+        self.sections.get(name).map_or("", String::as_str)
+    }
+
+    /// A property of a unit at the end of the boot.
+    #[track_caller]
+    pub(crate) fn property(&self, unit: &str, name: &str) -> &str {
+        let property = self.section(unit).lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        property.unwrap_or_else(|| panic!("{unit} has no {name}: {}", self.boot))
+    }
+
+    /// The lines that the program wrote in this unit, which a person can read.
+    #[track_caller]
+    pub(crate) fn lines(&self, unit: &str) -> Vec<&str> {
+        let lines = self.boot.lines(unit);
+        for line in &lines {
+            let is_readable =
+                line.chars().count() <= 250 && !line.contains(|c: char| c.is_control() || c == '█');
+            assert!(is_readable && !line.starts_with('<'), "{line:?}");
+        }
+        lines
+    }
+}
