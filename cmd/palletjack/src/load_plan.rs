@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::error::{CommandError, Exit};
 use crate::load::Wanted;
 use crate::printer::{human_bytes, short_reference, table};
+use crate::repin;
 
 /// The document of `load-img --dry-run --output json`. Sizes are bytes.
 #[derive(Serialize)]
@@ -130,6 +131,15 @@ pub(crate) fn print(
         })?;
     } else {
         text(context, &rows)?;
+        let is_new_pin = |row: &&Row| row.reference.contains('@') && row.send > 0;
+        let pins = rows.iter().filter(is_new_pin).count();
+        if pins > 0 && !engine.capabilities().resolves_pins() {
+            context.printer.note(&format!(
+                "this engine keeps no digests of loaded images: by the load alone, {pins} pinned {} would not resolve. {}",
+                if pins == 1 { "reference" } else { "references" },
+                repin::WAYS
+            ));
+        }
     }
     match exit {
         None => Ok(()),

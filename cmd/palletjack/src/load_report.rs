@@ -215,7 +215,9 @@ impl<'a> Report<'a> {
                         printer.note(REBUILT);
                     }
                 }
-                if !engine.capabilities().resolves_pins() {
+                if self.wanted.pins.has_compose_override() {
+                    printer.note("with the Compose files above, each service has the very image that its reference pins");
+                } else if !engine.capabilities().resolves_pins() {
                     printer.note(repin::WAYS);
                 }
             }

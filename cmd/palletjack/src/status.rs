@@ -12,6 +12,7 @@ use crate::error::{CommandError, Exit};
 use crate::load;
 use crate::load_report;
 use crate::printer::table;
+use crate::repin;
 use crate::requirements::ImageWish;
 
 /// The document of `status --output json`.
@@ -135,6 +136,11 @@ pub(crate) async fn status(
     }
     drop(known.map(|known| known.lease));
     let exit = exit_of(&verdicts);
+    // Loading again gives such an engine no digests.
+    let unnamed =
+        |verdict: &Verdict| verdict.state == State::Unnamed && !engine.capabilities().resolves_pins();
+    let is_unnamed = verdicts.iter().any(unnamed);
+    let is_away = verdicts.iter().any(|verdict| !verdict.runs_offline && !unnamed(verdict));
     let (total, running) = (verdicts.len(), verdicts.iter().filter(|verdict| verdict.runs_offline).count());
     print(context, &engine, &platform, verdicts)?;
     let Some(exit) = exit else {
@@ -142,11 +148,16 @@ pub(crate) async fn status(
         return Ok(());
     };
     let error = anyhow::anyhow!("{} of {total} would not run offline now", total - running);
-    let error = CommandError::new(exit, error);
-    Err(match exit {
-        Exit::Corrupt => error.hint("`load-img --repair` removes what is damaged and loads it again"),
-        _ => error.hint("`cache-img` fetches what is missing, `load-img` loads what is cached"),
-    })
+    let mut error = CommandError::new(exit, error);
+    if exit == Exit::Corrupt {
+        error = error.hint("`load-img --repair` removes what is damaged and loads it again");
+    } else if is_away {
+        error = error.hint("`cache-img` fetches what is missing, `load-img` loads what is cached");
+    }
+    if is_unnamed {
+        error = error.hint(repin::WAYS);
+    }
+    Err(error)
 }
 
 async fn look(

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use palletjack_testkit::Ran;
 use palletjack_testkit::image::{Image, ImageSet};
-use palletjack_testkit::real::{Dockerd, DockerdOptions, Forky, Podman, Store};
+use palletjack_testkit::real::{Dockerd, DockerdOptions, Podman, Store};
 use palletjack_testkit::registry::Registry;
 use serde_json::Value;
 
@@ -38,6 +36,8 @@ pub(crate) enum Way {
     Live,
     /// Not at all: Compose is given a file with image IDs.
     Override,
+    /// Not at all: the staged Compose files are given image IDs.
+    Localize,
 }
 
 enum Engine {
@@ -60,7 +60,6 @@ pub(crate) struct Device {
     engine: Engine,
     kind: Kind,
     way: Way,
-    forky: Forky,
     /// Lines of the daemon's log up to the end of the load.
     logged: usize,
 }
@@ -103,8 +102,7 @@ impl Device {
             Kind::Podman => Engine::Podman(Podman::start().unwrap()),
         };
         machine.set("DOCKER_HOST", engine.host());
-        let forky = Forky::install().unwrap();
-        let mut device = Self { machine, engine, kind, way, forky, logged: 0 };
+        let mut device = Self { machine, engine, kind, way, logged: 0 };
         device.load(noun, set);
         if let Engine::Docker(docker) = &device.engine {
             device.logged = docker.log().len();
@@ -118,6 +116,7 @@ impl Device {
             Way::Load | Way::Mirror => String::new(),
             Way::Live => " --repin live".to_owned(),
             Way::Override => format!(" --compose-override {OVERRIDES}"),
+            Way::Localize => " --localize".to_owned(),
         };
         let (ran, document) = self.machine.json(&format!("{noun} load-img{asked}"));
         let verdicts: BTreeMap<&str, bool> = document["images"]
@@ -130,13 +129,13 @@ impl Device {
         for (reference, resolves) in &verdicts {
             assert_eq!(*resolves, self.resolves(reference), "{reference}: {ran}");
         }
-        let complete = self.way == Way::Override || verdicts.values().all(|resolves| *resolves);
+        let complete = verdicts.keys().all(|reference| self.starts(reference));
         ran.assert_code(if complete { 0 } else { 5 });
     }
 
     /// Whether a service of this reference is expected to start.
     pub(crate) fn starts(&self, reference: &str) -> bool {
-        self.resolves(reference) || self.way == Way::Override
+        self.resolves(reference) || matches!(self.way, Way::Override | Way::Localize)
     }
 
     /// Whether the engine is expected to resolve a reference as it is written.
@@ -144,7 +143,7 @@ impl Device {
         match self.way {
             Way::Load | Way::Live => true,
             Way::Mirror => !reference.starts_with("ghcr.io/"),
-            Way::Override => !reference.contains('@'),
+            Way::Override | Way::Localize => !reference.contains('@'),
         }
     }
 
@@ -167,43 +166,15 @@ impl Device {
         .unwrap()
     }
 
-    /// `docker compose` on a project's files, with the written ones where that is the way.
+    /// `docker compose` on a project's files, with the written one where that is the way.
     pub(crate) fn compose(&self, project: &Project, args: &[&str]) -> Ran {
-        let mut files = project.files.clone();
+        let mut more = Vec::new();
         if self.way == Way::Override {
             let one = self.machine.sandbox.home().join(format!("{OVERRIDES}/{}.yml", project.deployment));
             assert!(one.is_file(), "{} is not there", one.display());
-            files.push(one);
+            more.push(one);
         }
-        self.compose_files(project, &files, args)
-    }
-
-    fn compose_files(&self, project: &Project, files: &[PathBuf], args: &[&str]) -> Ran {
-        let mut command = Command::new(self.forky.compose());
-        command.env_clear().envs(self.machine.sandbox.environment());
-        command.env("DOCKER_HOST", self.engine.host()).current_dir(&project.directory);
-        command.args(["--project-name", &project.name]);
-        for file in files {
-            command.arg("--file").arg(file);
-        }
-        let output = command.args(args).stdin(Stdio::null()).output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ran {
-            command: format!("docker compose {} ({})", args.join(" "), project.deployment),
-            code: output.status.code(),
-            stdout: text(&output.stdout),
-            stderr: text(&output.stderr),
-        }
-    }
-
-    /// The images of the services as Compose reads them in the pallet's own files.
-    pub(crate) fn services(&self, project: &Project) -> BTreeMap<String, String> {
-        let ran = self.compose_files(project, &project.files, &["config", "--format", "json"]);
-        let read: Value = serde_json::from_str(&ran.assert_success().stdout).unwrap();
-        let services = read["services"].as_object().unwrap().iter();
-        services
-            .map(|(name, service)| (name.clone(), service["image"].as_str().unwrap().to_owned()))
-            .collect()
+        project.compose(&self.machine, Some(self.engine.host()), &more, args)
     }
 
     /// The project's containers.
@@ -231,16 +202,11 @@ impl Device {
 
     /// The project has a container for each service, each of the very image that the pallet's files pin.
     #[track_caller]
-    pub(crate) fn assert_containers(
-        &self,
-        project: &Project,
-        services: &BTreeMap<String, String>,
-        set: &ImageSet,
-    ) -> Vec<Container> {
+    pub(crate) fn assert_containers(&self, project: &Project, set: &ImageSet) -> Vec<Container> {
         let containers = self.containers(project);
-        assert_eq!(containers.len(), services.len(), "{}", project.deployment);
+        assert_eq!(containers.len(), project.services.len(), "{}", project.deployment);
         for container in &containers {
-            let written = &services[&container.service];
+            let written = &project.services[&container.service];
             let image = set.find(written).unwrap();
             let id = self.id(image);
             let expected = match self.kind {

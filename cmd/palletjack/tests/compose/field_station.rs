@@ -1,6 +1,5 @@
 //! `docker compose up` of the example pallet, offline: its services run, each of the image that it pins.
 
-use std::path::Path;
 use std::process::Command;
 
 use palletjack_testkit::image::{ImageSet, Shape};
@@ -44,34 +43,34 @@ fn pallet(machine: &Machine) -> ImageSet {
 fn up(kind: Kind, way: Way) {
     let machine = Machine::new();
     let set = pallet(&machine);
+    let projects = DEPLOYMENTS.map(|(deployment, package, files)| {
+        let files: Vec<String> = files.iter().map(|&file| file.to_owned()).collect();
+        Project::new(&machine, deployment, &machine.sandbox.pallet().join(package), &files)
+    });
     let device = Device::loaded(machine, "plt", &set, kind, way);
     // What the pallet's files take from the host.
     std::fs::create_dir_all("/srv/data").unwrap();
     let mut running = 0;
-    for (deployment, package, files) in DEPLOYMENTS {
-        let directory = device.machine.sandbox.pallet().join(package);
-        let files: Vec<String> = files.iter().map(|&file| file.to_owned()).collect();
-        let project = Project::new(deployment, Path::new(&directory), &files);
-        let services = device.services(&project);
+    for project in &projects {
         let args = ["up", "--detach", "--wait", "--pull", "never"];
-        if services.values().any(|reference| !device.starts(reference)) {
-            let ran = device.compose(&project, &args);
+        if project.services.values().any(|reference| !device.starts(reference)) {
+            let ran = device.compose(project, &args);
             assert!(!ran.success() && ran.stderr.contains("No such image"), "{ran}");
             continue;
         }
-        device.compose(&project, &args).assert_success();
-        let first = device.assert_containers(&project, &services, &set);
-        device.compose(&project, &["up", "--detach", "--wait", "--force-recreate"]).assert_success();
-        let second = device.assert_containers(&project, &services, &set);
+        device.compose(project, &args).assert_success();
+        let first = device.assert_containers(project, &set);
+        device.compose(project, &["up", "--detach", "--wait", "--force-recreate"]).assert_success();
+        let second = device.assert_containers(project, &set);
         for container in &second {
-            assert!(container.running, "{deployment}: {}", container.service);
+            assert!(container.running, "{}: {}", project.deployment, container.service);
             assert!(first.iter().all(|before| before.id != container.id));
             let said = device.client(&["logs", &container.id]);
             assert_eq!(said.assert_success().stdout, "it runs\n");
         }
         running += second.len();
-        device.compose(&project, &["down", "--timeout", "0", "--volumes"]).assert_success();
-        assert!(device.containers(&project).is_empty());
+        device.compose(project, &["down", "--timeout", "0", "--volumes"]).assert_success();
+        assert!(device.containers(project).is_empty());
     }
     let started = set.images.iter().filter(|image| device.starts(&image.pinned())).count();
     assert_eq!(running, started, "each image is one service's");

@@ -16,7 +16,7 @@ fn real_pallet(kind: Kind, way: Way) {
     let machine = Machine::new();
     let set = machine.standard_pallet(&Shape::small());
     let expected = read_json(&testdata("pallets/std-2024-10-head/expected.json"));
-    let projects = projects(&expected["per_deployment"], &machine.sandbox.pallet());
+    let projects = projects(&machine, &expected["per_deployment"], &machine.sandbox.pallet());
     let device = Device::loaded(machine, "plt", &set, kind, way);
     create(&device, &set, &projects);
     run_each(&device, &set, "plt");
@@ -29,15 +29,14 @@ pub(crate) fn create(device: &Device, set: &ImageSet, projects: &[Project]) {
     // Mounts that are not made when they are missing.
     fs::write("/run/machine-name", "metal-slope-23501").unwrap();
     for project in projects {
-        let services = device.services(project);
         let create = device.compose(project, &["create", "--pull", "never"]);
-        if services.values().any(|reference| !device.starts(reference)) {
+        if project.services.values().any(|reference| !device.starts(reference)) {
             assert!(!create.success() && create.stderr.contains("No such image"), "{create}");
             continue;
         }
         create.assert_success();
         device.compose(project, &["create", "--force-recreate"]).assert_success();
-        device.assert_containers(project, &services, set);
+        device.assert_containers(project, set);
     }
 }
 

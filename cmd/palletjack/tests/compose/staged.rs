@@ -29,7 +29,7 @@ fn staged(corpus: &Path, kind: Kind, way: Way) {
     let set = ImageSet::build(&names, &Shape::small()).unwrap();
     rewrite_images(&machine.sandbox.stage_store(), &set.replacements(&names)).unwrap();
     let root = machine.sandbox.stage_store().join(&next).join("packages");
-    let projects = projects(&store["bundles"][&next]["per_deployment"], &root);
+    let projects = projects(&machine, &store["bundles"][&next]["per_deployment"], &root);
 
     let device = Device::loaded(machine, "stage", &set, kind, way);
     create(&device, &set, &projects);
@@ -50,6 +50,8 @@ fn the_next_bundle_runs_and_the_one_before_too() {
     };
     if room::inside("staged::the_next_bundle_runs_and_the_one_before_too") {
         let corpus = Path::new(&corpus);
+        staged(corpus, Kind::Docker20, Way::Localize);
+        staged(corpus, Kind::Docker28Graph, Way::Localize);
         staged(corpus, Kind::Docker28, Way::Load);
         staged(corpus, Kind::Podman, Way::Load);
         staged(corpus, Kind::Docker20, Way::Live);

@@ -80,8 +80,18 @@ fn compose_files_name_what_runs() {
     let engine = Dockerd::debian().unwrap();
     machine.set("DOCKER_HOST", engine.host());
     let forky = Forky::install().unwrap();
+    let ran = machine.run("plt load-img --dry-run");
+    ran.assert_success();
+    assert!(ran.stderr.contains("by the load alone, 2 pinned references would not resolve"), "{ran}");
     let ran = machine.run("plt load-img --compose-override overrides");
     ran.assert_success();
+    assert!(ran.stderr.contains("each service has the very image that its reference pins"), "{ran}");
+    let status = machine.run("plt status");
+    status.assert_code(3);
+    assert!(
+        status.stderr.contains("--repin live") && !status.stderr.contains("`load-img` loads"),
+        "{status}"
+    );
     for (i, image) in set.images.iter().enumerate() {
         let package = machine.sandbox.pallet().join(format!("packages/app-{i}"));
         let created = |files: &[&str]| {

@@ -18,7 +18,7 @@ pub(super) struct Part {
     pub(super) commands: fn(&Path) -> Result<Vec<Command>>,
 }
 
-pub(super) const PARTS: [Part; 5] = [
+pub(super) const PARTS: [Part; 6] = [
     Part {
         name: "cells",
         about: "every load of the matrix: engines, forms of a reference, what is there, how layers are packed",
@@ -33,6 +33,11 @@ pub(super) const PARTS: [Part; 5] = [
         name: "kills",
         about: "the program and engines killed a hundred times amid loads",
         commands: |_| Ok(tests("crash", &["kills"], "PALLETJACK_KILLS", "100")),
+    },
+    Part {
+        name: "compose",
+        about: "Compose offline on graph drivers by every way, and on staged bundles; PALLETJACK_CORPUS has those",
+        commands: |_| Ok(tests("compose", &["every_way", "staged"], "PALLETJACK_SOAK", "1")),
     },
     Part {
         name: "mutants",
