@@ -337,9 +337,17 @@ const CACHE_IMG_EXAMPLES: &str = "\
 Examples:
   For a Raspberry Pi, on any machine:
     palletjack plt cache-img --platform linux/arm64
+  On a device that has them in Docker already, without a download:
+    palletjack plt cache-img --from engine
   Through a mirror, in ~/.config/palletjack/config.toml:
     [registries.\"docker.io\"]
     mirrors = [\"http://127.0.0.1:5000\"]";
+
+const ADD_IMG_EXAMPLES: &str = "\
+Examples:
+  palletjack cache add-img caddy:2.8.4 ghcr.io/acme/camera:1.2
+  Everything that the machine's Docker has, without a download:
+    palletjack cache add-img --from engine --all";
 
 const LOAD_IMG_EXAMPLES: &str = "\
 Examples:
@@ -406,9 +414,26 @@ pub(crate) struct StatusFlags {
 /// How `cache-img` and `add-img` fetch.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct FetchFlags {
-    /// Ask registries what the tags in the cache mean now; pinned images are never asked for again
+    /// Ask registries (or the engine) what the tags in the cache mean now; pinned images are never asked for again
     #[arg(long)]
     pub(crate) refresh: bool,
+    /// Where images come from
+    ///
+    /// `engine` takes what the machine's Docker or Podman has, without a download: exactly what the registry handed out
+    /// where the engine keeps that (a containerd image store) or the cache has it, else rebuilt from the engine's layers.
+    /// What is rebuilt loads and runs, is not what its digest pins, and is replaced by the next fetch from a registry.
+    #[arg(long, value_enum, value_name = "SOURCE", default_value_t, hide_default_value = true)]
+    pub(crate) from: Source,
+}
+
+/// `--from`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Source {
+    /// The registries that the references name, or their mirrors [default]
+    #[default]
+    Registry,
+    /// Docker or Podman on this machine, or wherever DOCKER_HOST leads
+    Engine,
 }
 
 #[derive(Debug, Clone, Copy, Args)]
@@ -489,15 +514,15 @@ pub(crate) enum CacheVerb {
         #[arg(long)]
         no_trunc: bool,
     },
-    /// Download images by reference
-    #[command(
-        visible_alias = "add-images",
-        after_help = "Example:\n  palletjack cache add-img caddy:2.8.4 ghcr.io/acme/camera:1.2"
-    )]
+    /// Download images by reference, or take them from an engine
+    #[command(visible_alias = "add-images", after_help = ADD_IMG_EXAMPLES)]
     AddImg {
         /// Image references, with a tag or a digest
-        #[arg(required = true, value_name = "REF")]
+        #[arg(required_unless_present = "all", value_name = "REF")]
         references: Vec<String>,
+        /// With --from engine: every image that the engine has a name for
+        #[arg(long, conflicts_with = "references")]
+        all: bool,
         #[command(flatten)]
         flags: FetchFlags,
     },

@@ -3,53 +3,20 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::cli::{FetchFlags, Output, Source};
+use crate::context::Context;
+use crate::error::{CommandError, Exit};
+use crate::fetch_document::{Document, Fault, Verdict};
+use crate::printer::{count, human_bytes};
+use crate::progress::FetchProgress;
+use crate::requirements::ImageWish;
+use crate::take;
 use palletjack_image::Platform;
 use palletjack_registry::{
     Config, CredentialSources, ErrorKind, ImageOutcome, ProxyConfig, PullError, PullOptions, PullSummary,
     Puller, Refresh, RegistryConfig, Remote, Wanted,
 };
 use palletjack_store::{Snapshot, Store};
-use serde::Serialize;
-
-use crate::cli::{FetchFlags, Output};
-use crate::context::Context;
-use crate::error::{CommandError, Exit};
-use crate::printer::{count, human_bytes};
-use crate::progress::FetchProgress;
-use crate::requirements::ImageWish;
-
-/// The document of `cache-img --output json` and `add-img --output json`. Sizes are bytes.
-#[derive(Serialize)]
-struct Document {
-    schema: &'static str,
-    platform: String,
-    images: Vec<Verdict>,
-    requests: u64,
-    bytes_fetched: u64,
-    bytes_reused: u64,
-    elapsed_ms: u128,
-}
-
-#[derive(Serialize)]
-struct Verdict {
-    reference: String,
-    requested: String,
-    required_by: Vec<String>,
-    /// `cached`, `fetched` or `failed`.
-    state: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    digest: Option<String>,
-    fetched: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<Fault>,
-}
-
-#[derive(Serialize)]
-struct Fault {
-    /// Stable: see [`code`].
-    code: &'static str,
-    message: String,
-}
 
 /// Has these images in the cache, if that can be done.
 pub(crate) async fn fetch(
@@ -57,6 +24,9 @@ pub(crate) async fn fetch(
     wishes: Vec<ImageWish>,
     flags: FetchFlags,
 ) -> Result<(), CommandError> {
+    if flags.from == Source::Engine {
+        return take::take(context, wishes, flags).await;
+    }
     let refresh = if flags.refresh { Refresh::Always } else { Refresh::Missing };
     if wishes.is_empty() {
         context.printer.note("no images are required");
@@ -213,11 +183,13 @@ fn report(context: &Context, platform: &Platform, summary: &PullSummary) -> Resu
     match context.globals.output {
         Output::Json => context.printer.json(&Document {
             schema: "palletjack.fetch/1",
+            from: "registry",
             platform: platform.to_string(),
             images: summary.images.iter().map(verdict).collect(),
             requests: summary.requests,
             bytes_fetched: summary.bytes_fetched,
             bytes_reused: summary.bytes_reused,
+            bytes_written: None,
             elapsed_ms: summary.elapsed.as_millis(),
         })?,
         Output::Text => {
@@ -263,6 +235,7 @@ fn verdict(image: &ImageOutcome) -> Verdict {
         required_by: image.wanted_by.clone(),
         state,
         digest,
+        rebuilt: image.outcome.as_ref().is_ok_and(|pulled| pulled.entry.rebuilt.is_some()),
         fetched,
         error,
     }

@@ -15,6 +15,7 @@ mod durability;
 mod environment;
 mod error;
 mod fetch;
+mod fetch_document;
 mod listing;
 mod load;
 mod load_plan;
@@ -27,6 +28,7 @@ mod repin;
 mod requirements;
 mod service;
 mod status;
+mod take;
 mod units;
 
 use std::process::ExitCode;

@@ -36,6 +36,8 @@ struct Verdict {
     runs_offline: bool,
     /// Whether the cache has it.
     cached: bool,
+    /// Whether the cache has it as it was rebuilt from an engine.
+    rebuilt: bool,
     /// Files, directories and links that were compared and are alike; with `--deep`.
     #[serde(skip_serializing_if = "Option::is_none")]
     alike: Option<u64>,
@@ -180,6 +182,7 @@ async fn look(
         state: State::Missing,
         runs_offline: false,
         cached: image.is_some(),
+        rebuilt: image.as_ref().is_some_and(|image| image.entry.rebuilt.is_some()),
         alike: None,
         different: None,
         note: None,
@@ -221,6 +224,13 @@ async fn look(
         } else {
             format!("the engine knows it by its ID only, {}", seen.id)
         });
+    }
+    if verdict.rebuilt && verdict.state != State::Runs {
+        let rebuilt =
+            "the cache has it as it was rebuilt from an engine, which no load gives the name of its pin";
+        let note =
+            verdict.note.take().map_or_else(|| rebuilt.to_owned(), |note| format!("{note}; {rebuilt}"));
+        verdict.note = Some(note);
     }
     let is_unsettled = unsettled.contains(&name);
     if flags.deep && (seen.content || is_unsettled) {
@@ -307,6 +317,7 @@ mod tests {
             state,
             runs_offline: state == State::Runs,
             cached: true,
+            rebuilt: false,
             alike: None,
             different: None,
             note: None,

@@ -54,6 +54,7 @@ pub mod repin;
 mod resolves;
 mod run;
 mod sighting;
+mod take;
 mod upload;
 mod wait;
 
@@ -71,3 +72,4 @@ pub use load::LoadOptions;
 pub use outcome::{Loaded, RunsAs, Was};
 pub use plan::{ImagePlan, LoadPlan, Step};
 pub use sighting::Sighting;
+pub use take::{TakeError, TakeEvent, TakeOptions, TakeWish, Taken};

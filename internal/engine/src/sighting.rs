@@ -1,11 +1,12 @@
 //! Asking an engine whether an image is there, and under which names.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bollard::errors::Error as ClientError;
 use bollard::models::ImageSummary;
 use bollard::query_parameters::ListImagesOptions;
-use palletjack_image::Digest;
+use palletjack_image::{Digest, Reference};
 use palletjack_store::Image;
 use tokio::time::timeout;
 
@@ -63,6 +64,13 @@ impl Listing {
     /// The IDs of all images, some more than once.
     pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
         self.images.iter().map(|listed| listed.id.as_str())
+    }
+
+    /// For each image, the names and digests that it is listed with.
+    pub(crate) fn names(&self) -> impl Iterator<Item = impl Iterator<Item = &str>> {
+        self.images
+            .iter()
+            .map(|listed| listed.repo_tags.iter().chain(&listed.repo_digests).map(String::as_str))
     }
 
     /// Whether the image is complete, as far as the listing says it: `None` where the engine is too old to list
@@ -185,8 +193,20 @@ pub(crate) struct Found {
 
 impl Found {
     /// Whether it is the image of this ID. Podman has said IDs with and without the algorithm.
-    fn is(&self, id: &Digest) -> bool {
-        self.id == id.to_string() || self.id == id.hex()
+    pub(crate) fn is(&self, id: &Digest) -> bool {
+        self.digest().as_ref() == Some(id)
+    }
+
+    /// Its ID.
+    pub(crate) fn digest(&self) -> Option<Digest> {
+        self.id.parse().or_else(|_| Digest::from_hex(&self.id)).ok()
+    }
+
+    /// The digests that the engine knows it by in the repository of a reference.
+    pub(crate) fn digests_of(&self, reference: &Reference) -> Vec<Digest> {
+        let names = self.names.iter().filter_map(|name| name.parse::<Reference>().ok());
+        let names = names.filter(|name| name.name() == reference.name());
+        names.filter_map(|name| name.digest()).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Whether the engine knows all layers of the image: it says none, or fewer, where content is missing.

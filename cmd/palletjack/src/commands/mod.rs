@@ -30,7 +30,9 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<(), Comm
         },
         Command::Cache { verb } => match verb {
             CacheVerb::LsImg { no_trunc } => cache::ls_img(context, *no_trunc),
-            CacheVerb::AddImg { references, flags } => cache::add_img(context, references, *flags).await,
+            CacheVerb::AddImg { references, all, flags } => {
+                cache::add_img(context, references, *all, *flags).await
+            }
             CacheVerb::Status { references, status } => cache::status(context, references, *status).await,
             CacheVerb::LoadImg { references, load, repin } => {
                 cache::load_img(context, references, *load, repin).await

@@ -2,6 +2,7 @@
 
 mod fetch;
 mod load;
+mod take;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::printer::Printer;
 
 pub(crate) use fetch::FetchProgress;
 pub(crate) use load::LoadProgress;
+pub(crate) use take::TakeProgress;
 
 /// How often a JSON line tells bytes.
 const JSON_INTERVAL: Duration = Duration::from_millis(200);

@@ -13,6 +13,7 @@
 //!   bad_input, homes, see     clear errors; where the cache is; listing, deleting, verifying
 //!   crash, together           killed and interrupted runs; several at once
 //!   status                    what would run offline
+//!   take                      from engines into the cache
 //!   help                      the help texts and the README
 //! ```
 
@@ -34,6 +35,7 @@ mod memory;
 mod resolve;
 mod see;
 mod status;
+mod take;
 mod together;
 mod tools;
 mod versions;

@@ -126,9 +126,18 @@ impl Shelf<'_> {
         Ok(Found::All(Box::new(parts)))
     }
 
-    /// The diff IDs of a config, where it is there.
-    pub fn diff_ids(&self, config: &Digest) -> Result<Option<Vec<Digest>>, ImportError> {
-        Ok(self.config(config)?.map(|config| config.diff_ids))
+    /// The config that a digest leads to, for a platform, where the index and manifest on the way are there.
+    pub fn config_of(&self, target: &Digest, platform: &Platform) -> Result<Option<Digest>, ImportError> {
+        let mut target = *target;
+        // An index, and what it names.
+        for _ in 0..2 {
+            let Some(manifest) = self.manifest(&target)? else { return Ok(None) };
+            match manifest.kind() {
+                ManifestKind::Image(image) => return Ok(Some(image.config.digest)),
+                ManifestKind::Index(index) => target = index.choose(platform)?.digest,
+            }
+        }
+        Ok(None)
     }
 
     /// Makes every part a blob of the cache, so that the image can be published.

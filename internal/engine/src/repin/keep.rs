@@ -22,6 +22,12 @@ fn keeping_tag(image: &Image) -> String {
     format!("{PREFIX}{}", &hex[..12])
 }
 
+/// Whether a tag is one of ours that only keeps an image.
+pub(crate) fn is_keeping_tag(tag: &str) -> bool {
+    let digits = tag.strip_prefix(PREFIX).unwrap_or_default();
+    digits.len() == 12 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 impl Engine {
     /// Gives every pinned image of the list that the engine has, and whose tag means another image, a tag of ours, so
     /// that no prune takes it. In the order of the list: the tag that it got, or nothing where it needs none.

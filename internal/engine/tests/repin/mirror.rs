@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use palletjack_engine::repin::Way;
 use palletjack_engine::{Endpoint, Engine};
 use palletjack_registry::serve::{Mirror, MirrorOptions, Served};
+use palletjack_store::Rebuilt;
 use palletjack_testkit::real::{Dockerd, DockerdOptions, Part, Store};
 use palletjack_testkit::require_real;
 
@@ -90,6 +91,23 @@ async fn a_standing_server_is_used() {
     assert!(told.starts_with("acme/removed:1@sha256:") && told.contains("could not pull"), "{told}");
     let served = mirror.served();
     assert!(served.manifests > 0 && served.blob_bytes == 0, "{served:?}");
+}
+
+/// The server has no manifest of that digest to give, so nobody is sent for it.
+#[tokio::test]
+async fn what_was_rebuilt_is_left_out_and_says_why() {
+    require_real!(Part::Docker20);
+    let address = free_address();
+    let daemon = Dockerd::debian_with(with_mirrors(&[format!("http://{address}")])).unwrap();
+    let mut set = loaded(&daemon, &["caddy:2.6.2", "acme/rebuilt:1"]).await;
+    set.images[1].entry.rebuilt = Some(Rebuilt::default());
+    let repinned = set.engine.repin_by_mirror(&set.cache.store, &set.images()).await.unwrap().unwrap();
+    set.assert_pins(&repinned, &[true, false]);
+    let told = error(repinned.images.get(1)).to_string();
+    assert!(told.contains("as it was rebuilt from an engine"), "{told}");
+    assert!(repinned.served.manifests > 0 && repinned.served.manifests <= 2, "{:?}", repinned.served);
+    let rebuilt = &set.images()[1..];
+    assert!(set.engine.repin_by_mirror(&set.cache.store, rebuilt).await.unwrap().is_none());
 }
 
 /// Nobody is led anywhere where the engine does not lead itself.

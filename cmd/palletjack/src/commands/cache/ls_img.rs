@@ -34,6 +34,11 @@ struct Image {
     fetched: String,
     upstream: String,
     pinned: bool,
+    /// Whether it was rebuilt from an engine, and is not what its reference pins.
+    rebuilt: bool,
+    /// The digests that the engine had it under; absent where it was not rebuilt.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    vouched: Vec<Digest>,
     /// Whether the bare name:tag means this image.
     owns_tag: bool,
     /// Why the image cannot be used; absent where it can.
@@ -90,7 +95,7 @@ fn row(image: &Image, no_trunc: bool) -> Vec<String> {
         digest,
         human_bytes(image.size),
         human_bytes(image.shared_size),
-        image.fetched.clone(),
+        format!("{}{}", image.fetched, if image.rebuilt { "  rebuilt" } else { "" }),
     ]
 }
 
@@ -112,6 +117,8 @@ fn images(store: &Store, snapshot: &Snapshot) -> Vec<Image> {
         fetched: rfc3339(entry.fetched),
         upstream: entry.upstream.clone(),
         pinned: entry.pinned,
+        rebuilt: entry.rebuilt.is_some(),
+        vouched: entry.rebuilt.clone().unwrap_or_default().vouched,
         owns_tag: entry.owns_tag,
         damage: damage.clone(),
     };
