@@ -12,15 +12,17 @@ pub(crate) enum EngineKind {
     Docker28Containerd,
     Docker28Graph,
     Docker29Containerd,
+    Docker29Graph,
     Podman,
 }
 
 impl EngineKind {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Docker20,
         Self::Docker28Containerd,
         Self::Docker28Graph,
         Self::Docker29Containerd,
+        Self::Docker29Graph,
         Self::Podman,
     ];
 
@@ -28,14 +30,14 @@ impl EngineKind {
         match self {
             Self::Docker20 => Part::Docker20,
             Self::Docker28Containerd | Self::Docker28Graph => Part::Docker28,
-            Self::Docker29Containerd => Part::Docker29,
+            Self::Docker29Containerd | Self::Docker29Graph => Part::Docker29,
             Self::Podman => Part::Podman,
         }
     }
 
     /// Whether it keeps no digests of what it loads.
     pub(crate) fn is_graph(self) -> bool {
-        matches!(self, Self::Docker20 | Self::Docker28Graph)
+        matches!(self, Self::Docker20 | Self::Docker28Graph | Self::Docker29Graph)
     }
 
     /// Whether it reads layers that are compressed with Zstandard.

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use palletjack_testkit::Ran;
-use palletjack_testkit::real::{Docker29, DockerCli, Dockerd, DockerdOptions, Podman, Store};
+use palletjack_testkit::real::{Docker29, DockerCli, Dockerd, DockerdOptions, Part, Podman, Store};
 
 use crate::cell::EngineKind;
 
@@ -24,6 +24,7 @@ impl Engine {
             EngineKind::Podman => return Self::Podman(Podman::start().unwrap()),
             EngineKind::Docker20 => Dockerd::debian_with(options()),
             EngineKind::Docker28Graph => Dockerd::forky_with(Store::GraphDriver, options()),
+            EngineKind::Docker29Graph => Dockerd::built_with(Store::GraphDriver, options()),
             EngineKind::Docker28Containerd => Dockerd::forky(Store::Containerd),
             EngineKind::Docker29Containerd => Dockerd::built(Store::Containerd),
         };
@@ -40,7 +41,7 @@ impl Engine {
 
     pub(crate) fn version(&self, kind: EngineKind) -> String {
         match self {
-            _ if kind == EngineKind::Docker29Containerd => format!("moby {}", Docker29::VERSION),
+            _ if kind.part() == Part::Docker29 => format!("moby {}", Docker29::VERSION),
             Self::Docker { daemon, .. } => format!("Docker {}", daemon.version()),
             Self::Podman(_) => self.run(&["--version"]).stdout.trim().to_owned(),
         }

@@ -58,6 +58,11 @@ fn docker_29_with_the_containerd_store() {
 }
 
 #[test]
+fn docker_29_with_the_graph_driver() {
+    cells_of(EngineKind::Docker29Graph);
+}
+
+#[test]
 fn podman_4() {
     cells_of(EngineKind::Podman);
 }
