@@ -6,14 +6,23 @@ use std::fs;
 use palletjack_testkit::image::{Image, ImageSet, Shape};
 use palletjack_testkit::real::{Boot, BootTree};
 use palletjack_testkit::registry::Registry;
+use palletjack_testkit::sandbox::rewrite_images;
 use serde_json::Value;
 
-use crate::machine::{Machine, PROGRAM, read_json, strings, testdata};
+use crate::machine::{Machine, PROGRAM, listed, project, read_json, strings, testdata};
 
-/// Where the device's person has the Forklift workspace.
-const WORKSPACE: &str = "home/pi";
+/// Where the device has the PlanktoScope's pallet, and this repository's example.
 const PALLET: &str = "home/pi/.local/share/forklift/pallet";
+const EXAMPLE: &str = "srv/field-station";
 const CASE: &str = "pallets/std-2024-10-head/expected.json";
+/// The example's enabled deployments, with their packages and the Compose files that they apply.
+const DEPLOYMENTS: [(&str, &str, &[&str]); 5] = [
+    ("docs", "docs", &["compose.yml"]),
+    ("files", "files", &["compose.yml"]),
+    ("broker", "broker", &["compose.yml"]),
+    ("ingress", "ingress", &["compose.yml", "compose-public.yml"]),
+    ("metrics", "metrics", &["compose.yml", "compose-host-metrics.yml"]),
+];
 
 pub(crate) const LOAD: &str = "palletjack-load.service";
 pub(crate) const PINS: &str = "palletjack-pins.service";
@@ -34,39 +43,53 @@ pub(crate) struct Seen {
 }
 
 impl Device {
-    /// The PlanktoScope's pallet with the digests of generated images, in a system with this Docker, and all of its images
-    /// in a cache there.
+    /// The PlanktoScope's pallet and the example with the digests of generated images, in a system with this Docker, and
+    /// all of their images in a cache there.
     pub(crate) fn cached(tree: BootTree, cache: &str) -> Self {
         let mut machine = Machine::new();
-        let set = machine.standard_pallet(&Shape::small());
+        let example = project().join("pallets/field-station");
+        let ran = machine.run_args(&["dev", "--cwd", example.to_str().unwrap(), "plt", "ls-img"]);
+        let of_example: Vec<String> = ran.assert_success().stdout.lines().map(str::to_owned).collect();
+        let of_pallet = listed(&testdata(CASE));
+        // One image for each name and tag.
+        let mut tags: BTreeMap<String, String> = BTreeMap::new();
+        for name in of_pallet.iter().chain(&of_example) {
+            let tag = name
+                .split('@')
+                .next()
+                .unwrap()
+                .trim_start_matches("docker.io/")
+                .trim_start_matches("library/");
+            tags.entry(tag.to_owned()).or_insert_with(|| name.clone());
+        }
+        let names: Vec<&String> = tags.values().collect();
+        let set = ImageSet::build(&names, &Shape { stays: true, ..Shape::small() }).unwrap();
+
+        machine.sandbox.copy_case(&testdata("pallets/std-2024-10-head")).unwrap();
+        tree.copy_in(&machine.sandbox.pallet(), PALLET).unwrap();
+        tree.copy_in(&example, EXAMPLE).unwrap();
+        rewrite_images(&tree.root().join(PALLET), &set.replacements(&of_pallet)).unwrap();
+        rewrite_images(&tree.root().join(EXAMPLE), &set.replacements(&of_example)).unwrap();
+
         let registry = Registry::start().unwrap();
         registry.publish_all(&set);
         machine.mirror(&registry.url());
         machine.set("PALLETJACK_CACHE_DIR", tree.root().join(cache));
-        machine.run("plt cache-img").assert_success();
+        for pallet in [PALLET, EXAMPLE] {
+            let pallet = tree.root().join(pallet);
+            machine
+                .run_args(&["dev", "--cwd", pallet.to_str().unwrap(), "plt", "cache-img"])
+                .assert_success();
+        }
         machine.unset("PALLETJACK_CACHE_DIR");
-        tree.copy_in(&machine.sandbox.pallet(), PALLET).unwrap();
         Self { tree, machine, set, cache: cache.to_owned() }
     }
 
-    /// Writes the units that the system needs, and the program. Returns what was said.
+    /// Writes the units that the system needs for all of the cache, and the program. Returns what was said.
     pub(crate) fn install_units(&self) -> String {
-        let root = self.tree.root().to_str().unwrap();
-        let (cache, workspace) = (format!("/{}", self.cache), format!("/{WORKSPACE}"));
-        let pallet = format!("/{PALLET}");
-        let ran = self.machine.run_args(&[
-            "--cache-dir",
-            &cache,
-            "--workspace",
-            &workspace,
-            "unit",
-            "--install",
-            root,
-            "--binary",
-            PROGRAM,
-            "--plt",
-            &pallet,
-        ]);
+        let (root, cache) = (self.tree.root().to_str().unwrap(), format!("/{}", self.cache));
+        let ran =
+            self.machine.run_args(&["--cache-dir", &cache, "unit", "--install", root, "--binary", PROGRAM]);
         ran.assert_success();
         ran.stderr
     }
@@ -86,9 +109,16 @@ impl Device {
         self.boot_with("")
     }
 
-    /// The same; then Compose makes the containers of every deployment of the pallet from its own files.
+    /// The same; then Compose makes the containers of every deployment of the pallet from its own files, and starts those
+    /// of the example.
     pub(crate) fn boot_with_compose(&self) -> Seen {
         self.boot_with(&compose_script())
+    }
+
+    /// The same; then the files of all images in the engine are compared with the cache.
+    pub(crate) fn boot_deep(&self) -> Seen {
+        let status = format!("palletjack --cache-dir /{} cache status --deep >&2", self.cache);
+        self.boot_with(&format!("section deep\nif {status}; then echo 0; else echo $?; fi\n"))
     }
 
     fn boot_with(&self, more: &str) -> Seen {
@@ -142,6 +172,13 @@ impl Device {
             let pin = image.top.digest.to_string();
             assert!(made.lines().any(|line| line.ends_with(&pin)), "{}: {}", image.pinned(), seen.boot);
         }
+        assert_eq!(seen.section("up").lines().count(), DEPLOYMENTS.len(), "{}", seen.boot);
+        let running = seen.section("running").lines();
+        assert!(
+            running.clone().all(|image| image.contains("@sha256:")) && running.count() >= DEPLOYMENTS.len(),
+            "{}",
+            seen.boot
+        );
     }
 }
 
@@ -179,6 +216,16 @@ fn compose_script() -> String {
             files.join(" "),
         ));
     }
+    script.push_str("mkdir -p /srv/data\nsection up\n");
+    for (name, package, files) in DEPLOYMENTS {
+        let files: Vec<String> = files.iter().map(|file| format!("--file {file}")).collect();
+        script.push_str(&format!(
+            "cd /{EXAMPLE}/packages/{package} && docker compose --project-name up_{name} {} up --detach --wait --pull never\n\
+             echo {name}\n",
+            files.join(" "),
+        ));
+    }
+    script.push_str("section running; docker ps --no-trunc --format '{{.Image}}'\n");
     script.push_str("section containers; docker ps --all --no-trunc --format '{{.Image}}' --filter label=com.docker.compose.project\n");
     script
 }

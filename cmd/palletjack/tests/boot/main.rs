@@ -4,6 +4,7 @@
 //!   device     the system: its tree, the pallet and the cache in it, the units, what a boot is to find out at its end
 //!   cached     a card that ships with a cache: the first boot, the next one, one after the storage was wiped
 //!   plug       the plug is pulled in the middle of the first boot's load
+//!   plug       the plug is pulled in the middle of the first boot's load
 //!   trouble    what goes wrong keeps no device from booting
 //! ```
 //!
@@ -16,6 +17,7 @@ mod device;
 #[allow(dead_code, reason = "the machine is made for other tests as well")]
 #[path = "../it/machine.rs"]
 mod machine;
+mod plug;
 mod trouble;
 
 /// Whether the long runs are asked for.

@@ -18,7 +18,7 @@ pub(super) struct Part {
     pub(super) commands: fn(&Path) -> Result<Vec<Command>>,
 }
 
-pub(super) const PARTS: [Part; 6] = [
+pub(super) const PARTS: [Part; 7] = [
     Part {
         name: "cells",
         about: "every load of the matrix: engines, forms of a reference, what is there, how layers are packed",
@@ -38,6 +38,11 @@ pub(super) const PARTS: [Part; 6] = [
         name: "compose",
         about: "Compose offline on graph drivers by every way, and on staged bundles; PALLETJACK_CORPUS has those",
         commands: |_| Ok(tests("compose", &["every_way", "staged"], "PALLETJACK_SOAK", "1")),
+    },
+    Part {
+        name: "boots",
+        about: "systems that boot, with units and a cache: wiped, unplugged, damaged, seeded",
+        commands: |_| Ok(tests("boot", &[], "PALLETJACK_SOAK", "1")),
     },
     Part {
         name: "mutants",

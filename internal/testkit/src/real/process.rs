@@ -1,6 +1,7 @@
 //! A daemon under our care: its log, its readiness, its end.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -8,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
 /// How long a daemon may take to say that it is ready, and to leave after SIGTERM. No success depends on either.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -135,6 +136,25 @@ impl Daemon {
         self.end(Signal::KILL);
     }
 
+    /// SIGKILL at once, to all that it has started as well; returns when they are gone.
+    pub(super) fn kill_all(&mut self) {
+        let below: Vec<(Pid, OwnedFd)> = self
+            .pid()
+            .map(descendants)
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?)))
+            .collect();
+        self.kill();
+        for (_, handle) in &below {
+            // By the handle: the number may be another process's by now.
+            let _ = pidfd_send_signal(handle, Signal::KILL);
+        }
+        for (pid, _) in below {
+            exits(pid, PATIENCE);
+        }
+    }
+
     fn end(&mut self, signal: Signal) {
         if !std::mem::replace(&mut self.running, false) {
             return;
@@ -154,6 +174,29 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// The processes that have come of one, the nearest first, by the parents that `/proc/PID/stat` names (proc(5)).
+fn descendants(of: Pid) -> Vec<Pid> {
+    let processes: Vec<(i32, i32)> = std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+            // The name before it may have any characters, parentheses too.
+            let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+            Some((pid, parent))
+        })
+        .collect();
+    let mut found = vec![of.as_raw_nonzero().get()];
+    let mut next = 0;
+    while let Some(&parent) = found.get(next) {
+        found.extend(processes.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    found.into_iter().skip(1).filter_map(Pid::from_raw).collect()
 }
 
 /// Whether the process ends within this time.
@@ -224,6 +267,15 @@ mod tests {
         let pid = daemon.id();
         daemon.stop();
         assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    }
+
+    #[test]
+    fn all_that_it_started_is_gone_with_it() {
+        let script = "sh -c 'echo $$; exec tail -f /dev/null' & wait";
+        let mut daemon = Daemon::start("sh", shell(script)).unwrap();
+        let line = daemon.wait_for_line("").unwrap();
+        daemon.kill_all();
+        assert!(!std::path::Path::new(&format!("/proc/{line}/cwd")).exists());
     }
 
     #[test]

@@ -59,10 +59,23 @@ pub struct Running {
 }
 
 impl Running {
+    /// Waits for a moment of the boot, by looking again and again.
+    ///
+    /// # Panics
+    /// When it has not come after some minutes.
+    #[track_caller]
+    pub fn wait_until(&self, is_there: impl Fn() -> bool) {
+        const LOOK: Duration = Duration::from_millis(2);
+        while !is_there() {
+            assert!(self.started.elapsed() < PATIENCE, "it did not come:\n{}", self.daemon.log().join("\n"));
+            std::thread::sleep(LOOK);
+        }
+    }
+
     /// Pulls the plug: every process of the system is gone at once, and nothing is written any more on its behalf but what
     /// the kernel has in memory.
     pub fn pull_the_plug(mut self) {
-        self.daemon.kill();
+        self.daemon.kill_all();
     }
 }
 
