@@ -369,6 +369,14 @@ pub(crate) struct LoadFlags {
     /// Compare what is there with the cache first, file by file, and load anew what is damaged
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) repair: bool,
+    /// End what containerd keeps of interrupted loads, then repair
+    ///
+    /// A power cut during a load into Docker's containerd store leaves a lease behind, which keeps damaged layers for a day and
+    /// gives them to every later load. This ends the leases of loads and pulls that were made before Docker was started, lists
+    /// them, and goes on as --repair does. Images, containers and volumes stay; a lease that may be in use stays too. It needs
+    /// containerd's own client, `ctr`, on this machine. With --dry-run, leases are only listed.
+    #[arg(long, conflicts_with = "repair")]
+    pub(crate) reset_store: bool,
     /// Wait for an engine that is not there yet or is starting; 60s unless a time is given
     #[arg(
         long,

@@ -18,6 +18,7 @@ use crate::localize::Naming;
 use crate::progress::LoadProgress;
 use crate::repin::Pins;
 use crate::requirements::ImageWish;
+use crate::reset_store::reset_store;
 
 /// How long an engine may take for its first answer.
 const HELLO: Duration = Duration::from_secs(30);
@@ -157,13 +158,16 @@ pub(crate) async fn load_entries(
             Err(error) => report.failed(entry, error.into()),
         }
     }
+    if flags.reset_store {
+        reset_store(context, engine, flags.dry_run).await?;
+    }
     let mut options = options(context, store)?;
     if flags.dry_run {
         let plan = engine.plan(store, &images, &options).await;
         return load_plan::print(context, engine, &images, plan, &wanted);
     }
     context.printer.service().writes_below(engine.capabilities().store_dir.as_deref());
-    let durable = durability::guard(context, store, flags.repair);
+    let durable = durability::guard(context, store, flags.repair || flags.reset_store);
     options.around.push(durable.clone());
     wanted.pins.prepare(context, engine).await?;
     let progress = LoadProgress::start(context, &images);

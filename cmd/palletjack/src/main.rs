@@ -26,6 +26,7 @@ mod printer;
 mod progress;
 mod repin;
 mod requirements;
+mod reset_store;
 mod service;
 mod status;
 mod take;

@@ -63,7 +63,8 @@ pub use capabilities::{Capabilities, EngineKind};
 pub use connect::Engine;
 pub use disk::Forecast;
 pub use durable::{
-    CompareError, Compared, Durability, Durable, DurableReport, Recovered, RecoveredAs, Removal,
+    CompareError, Compared, Durability, Durable, DurableReport, Lease, Leases, Recovered, RecoveredAs,
+    Removal, ResetError,
 };
 pub use endpoint::{Endpoint, EndpointError, Found, Surroundings, find};
 pub use error::{EngineError, ErrorKind, LoadError, Phase, RunError};

@@ -32,6 +32,7 @@ mod load;
 mod localize;
 mod main_job;
 mod memory;
+mod reset_store;
 mod resolve;
 mod see;
 mod status;

@@ -17,13 +17,16 @@
 
 mod compare;
 mod container;
+mod containerd;
 mod guard;
 mod place;
 mod recover;
 mod remove;
 mod report;
+mod reset;
 
 pub use compare::{CompareError, Compared};
 pub use guard::Durable;
 pub use remove::Removal;
 pub use report::{Durability, DurableReport, Recovered, RecoveredAs};
+pub use reset::{Lease, Leases, ResetError};

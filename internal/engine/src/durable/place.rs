@@ -13,6 +13,7 @@ use crate::endpoint::Endpoint;
 use crate::error::EngineError;
 
 use super::container::Unstarted;
+use super::containerd;
 use super::report::Durability;
 
 /// The engine's data root as seen from here.
@@ -60,17 +61,41 @@ impl DataRoot {
     /// The file system's, when writing back failed: the image is not safe, and the medium is failing.
     pub(super) async fn settle(&self, engine: &Engine, image: &Image) -> io::Result<Durability> {
         let Some(root) = self.root.clone() else { return Ok(stand_in(engine, image).await) };
-        // A containerd of the system keeps the images in its own root, which no engine tells.
-        let everywhere = engine.capabilities().kind == EngineKind::DockerContainerd;
-        let synced = tokio::task::spawn_blocking(move || sync(&root, everywhere)).await;
+        let containerd = self.containerd_socket(engine.capabilities().kind);
+        let synced = tokio::task::spawn_blocking(move || sync(&root, &containerd)).await;
         synced.map_err(io::Error::other)?.map(|()| Durability::Synced)
     }
 
     /// The same without an image to stand in with: nothing where the data is out of sight.
     pub(super) async fn sync_only(&self) -> io::Result<()> {
         let Some(root) = self.root.clone() else { return Ok(()) };
-        tokio::task::spawn_blocking(move || sync(&root, true)).await.map_err(io::Error::other)?
+        // Seldom, and of whatever kind it is.
+        tokio::task::spawn_blocking(move || sync(&root, &Elsewhere::Unknown))
+            .await
+            .map_err(io::Error::other)?
     }
+
+    /// Whether the engine's data is on this machine.
+    pub(super) fn is_here(&self) -> bool {
+        self.root.is_some()
+    }
+
+    fn containerd_socket(&self, kind: EngineKind) -> Elsewhere {
+        match (kind, &self.containerd) {
+            (EngineKind::DockerContainerd, Some((address, _))) => Elsewhere::Containerd(address.into()),
+            (EngineKind::DockerContainerd, None) => Elsewhere::Unknown,
+            (EngineKind::DockerGraph | EngineKind::Podman, _) => Elsewhere::Nothing,
+        }
+    }
+}
+
+/// What of an engine's images lies elsewhere than in its data root.
+#[derive(Debug)]
+enum Elsewhere {
+    Nothing,
+    /// All that this containerd writes.
+    Containerd(PathBuf),
+    Unknown,
 }
 
 fn kernel(what: &str) -> Option<String> {
@@ -79,13 +104,23 @@ fn kernel(what: &str) -> Option<String> {
 }
 
 /// `syncfs` tells of failed writes, `sync` does not, so it is only the second choice.
-fn sync(root: &Path, everywhere: bool) -> io::Result<()> {
+fn sync(root: &Path, elsewhere: &Elsewhere) -> io::Result<()> {
     let opened = open_on_same_file_system(root);
     if let Some(directory) = &opened {
         rustix::fs::syncfs(directory)?;
     }
-    if everywhere || opened.is_none() {
-        rustix::fs::sync();
+    let others = match elsewhere {
+        Elsewhere::Nothing => Some(Vec::new()),
+        Elsewhere::Containerd(socket) => containerd::places(socket),
+        Elsewhere::Unknown => None,
+    };
+    match (opened, others) {
+        (Some(_), Some(others)) => {
+            for place in others {
+                rustix::fs::syncfs(place)?;
+            }
+        }
+        _ => rustix::fs::sync(),
     }
     Ok(())
 }
@@ -141,7 +176,8 @@ mod tests {
         let device = fs::metadata(&root).unwrap().dev();
         assert_eq!(open_on_same_file_system(&root).unwrap().metadata().unwrap().dev(), device);
         assert!(open_on_same_file_system(&root.join("absent")).is_none());
-        sync(&root, false).unwrap();
-        sync(&root.join("absent"), false).unwrap();
+        sync(&root, &Elsewhere::Nothing).unwrap();
+        sync(&root.join("absent"), &Elsewhere::Nothing).unwrap();
+        sync(&root, &Elsewhere::Containerd("/nowhere".into())).unwrap();
     }
 }

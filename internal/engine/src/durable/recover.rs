@@ -107,16 +107,14 @@ pub(super) fn still_damaged(engine: &Engine, data: &DataRoot) -> String {
     let root = root.map_or_else(|| "its data root".to_owned(), |root| root.display().to_string());
     match engine.capabilities().kind {
         EngineKind::DockerContainerd => {
-            let (address, namespace) = match &data.containerd {
-                Some((address, namespace)) => (&**address, &**namespace),
-                None => ("/run/containerd/containerd.sock", "moby"),
+            let store = match &data.containerd {
+                Some((address, _)) => format!("the root of containerd at {address}"),
+                None => "/var/lib/containerd".to_owned(),
             };
-            let ctr = format!("ctr --address {address} --namespace {namespace} leases");
             format!(
-                "containerd keeps its damaged layers for a day on behalf of the load that was interrupted. While nothing else \
-                 is loaded or pulled, run `{ctr} ls -q | xargs -r {ctr} rm --sync` on the engine's machine, and load again. \
-                 Or stop Docker and containerd, move {root} and /var/lib/containerd away and start them again; containers and \
-                 volumes go with them"
+                "containerd keeps its damaged layers for a day on behalf of the load that was interrupted; `load-img \
+                 --reset-store`, on the engine's machine, ends that and loads again. Or stop Docker and containerd, move {root} \
+                 and {store} away and start them again; containers and volumes go with them"
             )
         }
         EngineKind::DockerGraph => format!(

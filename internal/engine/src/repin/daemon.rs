@@ -128,7 +128,13 @@ fn option(words: &[String], name: &str) -> Option<String> {
 }
 
 /// The process that made the socket.
-fn peer(socket: &Path) -> Option<u32> {
+/// The process ID of the dockerd behind a socket, if it is on this machine.
+pub(crate) fn behind(socket: &Path) -> Option<u32> {
+    peer(socket).filter(|pid| is_dockerd(*pid))
+}
+
+/// The process that listens on a socket.
+pub(crate) fn peer(socket: &Path) -> Option<u32> {
     let stream = UnixStream::connect(socket).ok()?;
     let credentials = rustix::net::sockopt::socket_peercred(&stream).ok()?;
     u32::try_from(credentials.pid.as_raw_nonzero().get()).ok()

@@ -37,6 +37,7 @@ use palletjack_registry::serve::Served;
 
 pub use changes::{ChangeError, undo_leftover};
 pub use daemon::DaemonError;
+pub(crate) use daemon::{behind as daemon_behind, peer as process_behind};
 pub(crate) use keep::is_keeping_tag;
 pub use live::{LiveError, LiveOptions, LiveStep};
 

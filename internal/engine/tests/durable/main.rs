@@ -5,6 +5,7 @@
 mod compare;
 mod cuts;
 mod recover;
+mod remote;
 #[path = "../support/mod.rs"]
 mod support;
 

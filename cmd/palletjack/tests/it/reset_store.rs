@@ -1,0 +1,74 @@
+//! What containerd keeps of interrupted loads, on a real Docker with the containerd store.
+
+use palletjack_testkit::Ran;
+use palletjack_testkit::image::{ImageSet, Shape};
+use palletjack_testkit::real::{Dockerd, Forky, Part, Store};
+use palletjack_testkit::registry::Registry;
+use palletjack_testkit::require_real;
+
+use crate::machine::Machine;
+
+/// Containerd's own client on the leases of an engine.
+fn leases(engine: &Dockerd, words: &[&str]) -> Ran {
+    let info = engine.info().unwrap();
+    let address = info["Containerd"]["Address"].as_str().unwrap().to_owned();
+    let namespace = info["Containerd"]["Namespaces"]["Containers"].as_str().unwrap().to_owned();
+    let mut command = std::process::Command::new(Forky::install().unwrap().program("ctr"));
+    command.args(["--address", &address, "--namespace", &namespace, "leases"]).args(words);
+    Ran::run(&mut command).unwrap()
+}
+
+#[test]
+fn leases_of_loads_that_no_longer_run_are_ended_and_nothing_else() {
+    require_real!(Part::Docker28);
+    let (mut machine, registry) = (Machine::new(), Registry::start().unwrap());
+    machine.mirror(&registry.url());
+    let set = ImageSet::build(&["acme/one:1"], &Shape::small()).unwrap();
+    registry.publish_all(&set);
+    let pin = set.images[0].pinned();
+    machine.run(&format!("cache add-img {pin}")).assert_success();
+    let mut engine = Dockerd::forky(Store::Containerd).unwrap();
+    machine.set("DOCKER_HOST", engine.host());
+    machine.run("cache load-img").assert_success();
+    let create = ["create", "--network", "none", "--name", "user", &pin];
+    engine.docker().unwrap().run(&create).unwrap().assert_success();
+    leases(&engine, &["create", "--id", "of-a-load-that-died", "--expires", "24h"]).assert_success();
+    engine.kill();
+    engine.start_again().unwrap();
+    machine.set("DOCKER_HOST", engine.host());
+    leases(&engine, &["create", "--id", "of-a-load-that-runs", "--expires", "24h"]).assert_success();
+    let before = leases(&engine, &["ls", "-q"]).stdout;
+    assert_eq!(before.lines().count(), 3, "two loads and a container: {before}");
+
+    let ran = machine.run("cache load-img --reset-store --dry-run");
+    ran.assert_success();
+    assert!(ran.stderr.contains("lease of-a-load-that-died"), "{ran}");
+    assert_eq!(leases(&engine, &["ls", "-q"]).stdout, before);
+
+    let ran = machine.run("cache load-img --reset-store");
+    ran.assert_success();
+    assert!(ran.stderr.contains("1 lease of loads or pulls that no longer run are ended"), "{ran}");
+    assert!(ran.stderr.contains("1 lease may belong to a load or pull that runs now"), "{ran}");
+    let after = leases(&engine, &["ls", "-q"]).stdout;
+    assert_eq!(after, before.replace("of-a-load-that-died\n", ""));
+    // The container has its files, and the image is whole.
+    let docker = engine.docker().unwrap();
+    docker.run(&["commit", "user", "acme/copy:1"]).unwrap().assert_success();
+    docker.create_never(&pin).unwrap().assert_success();
+    machine.run("cache status --deep").assert_success();
+}
+
+#[test]
+fn a_graph_driver_has_nothing_to_reset() {
+    require_real!(Part::Docker20);
+    let (mut machine, registry) = (Machine::new(), Registry::start().unwrap());
+    machine.mirror(&registry.url());
+    let set = ImageSet::build(&["acme/one:1"], &Shape::small()).unwrap();
+    registry.publish_all(&set);
+    machine.run("cache add-img acme/one:1").assert_success();
+    let engine = Dockerd::debian().unwrap();
+    machine.set("DOCKER_HOST", engine.host());
+    let ran = machine.run("cache load-img --reset-store");
+    ran.assert_success();
+    assert!(ran.stderr.contains("there is nothing to reset"), "{ran}");
+}
