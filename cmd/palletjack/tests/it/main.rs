@@ -12,7 +12,7 @@
 //!   localize                  staged Compose files that name images by IDs
 //!   bad_input, homes, see     clear errors; where the cache is; listing, deleting, verifying
 //!   crash, together           killed and interrupted runs; several at once
-//!   status                    what would run offline
+//!   status, reset_store       what would run offline; what containerd keeps of interrupted loads
 //!   take                      from engines into the cache
 //!   help                      the help texts and the README
 //! ```

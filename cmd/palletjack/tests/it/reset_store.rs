@@ -1,6 +1,5 @@
 //! What containerd keeps of interrupted loads, on a real Docker with the containerd store.
 
-use palletjack_testkit::Ran;
 use palletjack_testkit::image::{ImageSet, Shape};
 use palletjack_testkit::real::{Dockerd, Forky, Part, Store};
 use palletjack_testkit::registry::Registry;
@@ -9,13 +8,15 @@ use palletjack_testkit::require_real;
 use crate::machine::Machine;
 
 /// Containerd's own client on the leases of an engine.
-fn leases(engine: &Dockerd, words: &[&str]) -> Ran {
+fn leases(engine: &Dockerd, words: &[&str]) -> String {
     let info = engine.info().unwrap();
     let address = info["Containerd"]["Address"].as_str().unwrap().to_owned();
     let namespace = info["Containerd"]["Namespaces"]["Containers"].as_str().unwrap().to_owned();
     let mut command = std::process::Command::new(Forky::install().unwrap().program("ctr"));
     command.args(["--address", &address, "--namespace", &namespace, "leases"]).args(words);
-    Ran::run(&mut command).unwrap()
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
@@ -32,28 +33,29 @@ fn leases_of_loads_that_no_longer_run_are_ended_and_nothing_else() {
     machine.run("cache load-img").assert_success();
     let create = ["create", "--network", "none", "--name", "user", &pin];
     engine.docker().unwrap().run(&create).unwrap().assert_success();
-    leases(&engine, &["create", "--id", "of-a-load-that-died", "--expires", "24h"]).assert_success();
+    leases(&engine, &["create", "--id", "of-a-load-that-died", "--expires", "24h"]);
     engine.kill();
     engine.start_again().unwrap();
     machine.set("DOCKER_HOST", engine.host());
-    leases(&engine, &["create", "--id", "of-a-load-that-runs", "--expires", "24h"]).assert_success();
-    let before = leases(&engine, &["ls", "-q"]).stdout;
+    leases(&engine, &["create", "--id", "of-a-load-that-runs", "--expires", "24h"]);
+    let before = leases(&engine, &["ls", "-q"]);
     assert_eq!(before.lines().count(), 3, "two loads and a container: {before}");
 
     let ran = machine.run("cache load-img --reset-store --dry-run");
     ran.assert_success();
     assert!(ran.stderr.contains("lease of-a-load-that-died"), "{ran}");
-    assert_eq!(leases(&engine, &["ls", "-q"]).stdout, before);
+    assert_eq!(leases(&engine, &["ls", "-q"]), before);
 
     let ran = machine.run("cache load-img --reset-store");
     ran.assert_success();
     assert!(ran.stderr.contains("1 lease of loads or pulls that no longer run are ended"), "{ran}");
     assert!(ran.stderr.contains("1 lease may belong to a load or pull that runs now"), "{ran}");
-    let after = leases(&engine, &["ls", "-q"]).stdout;
+    let after = leases(&engine, &["ls", "-q"]);
     assert_eq!(after, before.replace("of-a-load-that-died\n", ""));
     // The container has its files, and the image is whole.
     let docker = engine.docker().unwrap();
-    docker.run(&["commit", "user", "acme/copy:1"]).unwrap().assert_success();
+    let exported = machine.sandbox.root().join("user.tar");
+    docker.run(&["export", "-o", exported.to_str().unwrap(), "user"]).unwrap().assert_success();
     docker.create_never(&pin).unwrap().assert_success();
     machine.run("cache status --deep").assert_success();
 }
