@@ -1,5 +1,7 @@
 //! What containerd keeps of interrupted loads, on a real Docker with the containerd store.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use palletjack_testkit::image::{ImageSet, Shape};
 use palletjack_testkit::real::{Dockerd, Forky, Part, Store};
 use palletjack_testkit::registry::Registry;
@@ -34,6 +36,12 @@ fn leases_of_loads_that_no_longer_run_are_ended_and_nothing_else() {
     let create = ["create", "--network", "none", "--name", "user", &pin];
     engine.docker().unwrap().run(&create).unwrap().assert_success();
     leases(&engine, &["create", "--id", "of-a-load-that-died", "--expires", "24h"]);
+    // Leases show whole seconds, and one of the second in which Docker starts may be in use.
+    let second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let created = second();
+    while second() == created {
+        std::thread::yield_now();
+    }
     engine.kill();
     engine.start_again().unwrap();
     machine.set("DOCKER_HOST", engine.host());
