@@ -20,6 +20,7 @@ pub(crate) enum Kind {
     Docker20,
     Docker28Graph,
     Docker28Containerd,
+    Docker29Containerd,
     Podman,
 }
 
@@ -30,6 +31,7 @@ impl Kind {
             match self {
                 Self::Docker20 => Part::Docker20,
                 Self::Docker28Graph | Self::Docker28Containerd => Part::Docker28,
+                Self::Docker29Containerd => Part::Docker29,
                 Self::Podman => Part::Podman,
             },
         ]
@@ -42,6 +44,7 @@ impl Kind {
             Self::Docker20 => docker(Dockerd::debian_with(options)),
             Self::Docker28Graph => docker(Dockerd::forky_with(Store::GraphDriver, options)),
             Self::Docker28Containerd => docker(Dockerd::forky_with(Store::Containerd, options)),
+            Self::Docker29Containerd => docker(Dockerd::built_with(Store::Containerd, options)),
             Self::Podman => Booted::Podman(Podman::start_on(data_root).unwrap()),
         }
     }
@@ -49,7 +52,7 @@ impl Kind {
     /// Whether a load that was cut off can leave layers in this engine that only its own machine's administrator gets
     /// rid of.
     pub(crate) fn keeps_broken_layers(self) -> bool {
-        self == Self::Docker28Containerd
+        matches!(self, Self::Docker28Containerd | Self::Docker29Containerd)
     }
 }
 

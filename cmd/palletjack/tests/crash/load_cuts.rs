@@ -123,6 +123,11 @@ fn on_docker_28s_graph_driver_if_asked_for() {
 }
 
 #[test]
+fn on_docker_29s_containerd_store_if_asked_for() {
+    cut_loads(Kind::Docker29Containerd, 0);
+}
+
+#[test]
 fn on_podman_if_asked_for() {
     cut_loads(Kind::Podman, 0);
 }
