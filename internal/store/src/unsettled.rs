@@ -505,6 +505,16 @@ mod tests {
             left.forget().unwrap();
             assert!(!path.exists());
         }
+        // One that could be read, and is larger than any that was written.
+        let record = ledger.begin(&engine).unwrap();
+        let path = record.path.clone();
+        drop(record);
+        let mut text = fs::read(&path).unwrap();
+        text.resize(usize::try_from(MAX_RECORD).unwrap() + 1, b' ');
+        fs::write(&path, text).unwrap();
+        let left = ledger.leftovers(&engine);
+        assert!(left.everything);
+        left.forget().unwrap();
         // What is no file of ours is not touched.
         fs::write(unsettled.join("notes.txt"), "x").unwrap();
         fs::create_dir(unsettled.join("folder.json")).unwrap();

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use palletjack_image::{Descriptor, Digest, Platform};
 use palletjack_store::{
-    Access, Depth, EngineMark, IngestState, Place, ProblemKind, Snapshot, Store, StoreError,
+    Access, Depth, EngineMark, IngestState, Place, ProblemKind, Snapshot, Store, StoreError, UnsettledImage,
 };
 
 fn amd64() -> Platform {
@@ -206,6 +206,40 @@ fn records_of_loads_that_are_no_files_are_distrust_and_go() {
     assert!(left.everything);
     left.forget().unwrap();
     assert!(ledger.leftovers(&engine).is_empty());
+}
+
+/// A record is replaced as a whole while its load runs: whoever looks meanwhile takes up neither version.
+#[test]
+fn records_of_a_running_load_are_never_taken_up() {
+    let (_directory, store) = cache();
+    let place = Place::Elsewhere { endpoint: "tcp://elsewhere".to_owned() };
+    let engine = EngineMark { kind: "podman".to_owned(), place };
+    let image = |name: &str| UnsettledImage {
+        reference: format!("docker.io/library/{name}:1"),
+        platform: amd64(),
+        target: Digest::of(name.as_bytes()),
+        manifest: Digest::of(name.as_bytes()),
+        config: Digest::of(name.as_bytes()),
+        diff_ids: Vec::new(),
+    };
+    let mut record = store.ledger(&[]).begin(&engine).unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let taken_up = std::thread::scope(|scope| {
+        let looker = scope.spawn(|| {
+            let mut taken_up = 0;
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                taken_up += usize::from(!store.ledger(&[]).leftovers(&engine).is_empty());
+            }
+            taken_up
+        });
+        for _ in 0..200 {
+            record.sending([image("a")]).unwrap();
+            record.settled(&image("a")).unwrap();
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        looker.join().unwrap()
+    });
+    assert_eq!(taken_up, 0);
 }
 
 #[test]
