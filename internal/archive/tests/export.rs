@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use bytes::Bytes;
 use palletjack_archive::{Export, ExportError, Item, Names, SinkClosed, Source, Written};
 use palletjack_image::{Descriptor, Digest, Platform, Reference, media_type};
-use palletjack_store::{Access, Image, IngestState, NewEntry, Store};
+use palletjack_store::{Access, Image, IngestState, NewEntry, Rebuilt, Store};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -212,6 +212,25 @@ fn a_pin_is_a_name_of_its_own_where_that_is_asked_for() {
     let export = Export::plan(&cache.store, &items, Names::One).unwrap();
     let index = json_of(&read(&whole(&export)), "index.json");
     assert_eq!(names(&index), [&*pin(&old), "ghcr.io/acme/two:1", &*pin(&digest_only)]);
+}
+
+#[test]
+fn what_was_rebuilt_never_has_the_name_of_its_pin() {
+    let cache = Cache::new();
+    let mut image = cache.publish("ghcr.io/acme/two:1", &[filler(1, 100)]);
+    let pin = Digest::of(b"what the registry has");
+    image.entry.reference = format!("ghcr.io/acme/two:1@{pin}").parse().unwrap();
+    image.entry.rebuilt = Some(Rebuilt { vouched: vec![pin] });
+    let own = format!("ghcr.io/acme/two@{}", image.entry.target.digest);
+    for kind in [Names::One, Names::EveryPin] {
+        for (tag, want) in [(true, "ghcr.io/acme/two:1"), (false, &*own)] {
+            let item = Item { tag, ..Item::whole(&image) };
+            let files = read(&whole(&Export::plan(&cache.store, &[item], kind).unwrap()));
+            assert_eq!(names(&json_of(&files, "index.json")), [want]);
+            let text = |name: &str| String::from_utf8(files[name].clone()).unwrap();
+            assert!(!text("index.json").contains(&pin.hex()), "{}", text("index.json"));
+        }
+    }
 }
 
 #[test]

@@ -180,10 +180,12 @@ impl Engine {
         let (asked, wanted) = (Arc::clone(&work), meant.clone());
         let mut layers = std::mem::take(known);
         let without = blocking(move || {
-            if let Meant::Config { diff_ids, .. } = &wanted {
+            let mut taken = asked.put_together(&wanted, None, &layers)?;
+            // Unpacking blobs takes its time, and what has its own manifest needs none of it.
+            if let (Err(_), Meant::Config { diff_ids, .. }) = (&taken, &wanted) {
                 layers.learn(&asked.store, &asked.snapshot, diff_ids)?;
+                taken = asked.put_together(&wanted, None, &layers)?;
             }
-            let taken = asked.put_together(&wanted, None, &layers)?;
             Ok::<_, ImportError>((taken, layers))
         });
         let (taken, layers) = without.await?.map_err(|source| TakeError::import(&name, source))?;
