@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands::seed::{self, SeedFlags};
 use crate::repin::{PinFlags, RepinFlags};
 use crate::units::EngineName;
 
@@ -214,6 +215,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         verb: StageVerb,
     },
+    /// Fill the storage of a Docker that does not run: an OS image's, or this device's own
+    ///
+    /// A private engine, without any network, does it, so that the device's own Docker has every image and resolves every
+    /// pin when it is started: nothing is loaded at boot. Needs root.
+    #[command(after_help = seed::EXAMPLES)]
+    Seed(SeedFlags),
     /// The image cache itself
     Cache {
         #[command(subcommand)]

@@ -117,7 +117,7 @@ pub(crate) async fn load(
 
 /// Of images that share a tag, the last one gets it in the engine: wishes are ordered so, and what the cache says of
 /// the tag may come from another pallet or bundle.
-fn last_has_the_tag(entries: &mut [Entry]) {
+pub(crate) fn last_has_the_tag(entries: &mut [Entry]) {
     let tags: Vec<Option<String>> = entries.iter().map(|entry| entry.reference.tagged()).collect();
     for (at, entry) in entries.iter_mut().enumerate() {
         let is_shared_with = |from: &[Option<String>]| tags[at].is_some() && from.contains(&tags[at]);
@@ -201,7 +201,7 @@ pub(crate) async fn load_entries(
 /// Where a layer that has to be packed anew lies meanwhile, when the cache cannot be written.
 const SCRATCH: &str = "/var/tmp";
 
-fn options(context: &Context, store: &Store) -> Result<LoadOptions, CommandError> {
+pub(crate) fn options(context: &Context, store: &Store) -> Result<LoadOptions, CommandError> {
     let state = store.root().join("state");
     let writable = rustix::fs::access(&state, rustix::fs::Access::WRITE_OK).is_ok();
     let mut options = LoadOptions {

@@ -19,6 +19,17 @@ pub enum EngineKind {
     Podman,
 }
 
+impl EngineKind {
+    /// Its word in records of loads.
+    pub(crate) fn mark(self) -> &'static str {
+        match self {
+            Self::DockerGraph => "docker-graph-driver",
+            Self::DockerContainerd => "docker-containerd-store",
+            Self::Podman => "podman",
+        }
+    }
+}
+
 /// Where the system's containerd listens, and where it keeps content unless it is told otherwise. A containerd that
 /// dockerd started for itself keeps it below dockerd's own root.
 const SYSTEM_CONTAINERD: &str = "/run/containerd/containerd.sock";

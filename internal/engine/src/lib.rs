@@ -53,6 +53,7 @@ mod rehearsal;
 pub mod repin;
 mod resolves;
 mod run;
+pub mod seed;
 mod sighting;
 mod take;
 mod upload;

@@ -2,6 +2,7 @@
 
 mod cache;
 mod pallet;
+pub(crate) mod seed;
 mod stage;
 mod unit;
 
@@ -28,6 +29,7 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<(), Comm
             }
             StageVerb::Delocalize { bundle } => stage::delocalize(context, bundle.as_deref()),
         },
+        Command::Seed(flags) => seed::seed(context, flags).await,
         Command::Cache { verb } => match verb {
             CacheVerb::LsImg { no_trunc } => cache::ls_img(context, *no_trunc),
             CacheVerb::AddImg { references, all, flags } => {

@@ -82,6 +82,11 @@ impl Durable {
         Ok(names)
     }
 
+    /// Whether no interrupted load has left anything in this engine.
+    pub(crate) fn left_nothing(&self, mark: &EngineMark) -> bool {
+        self.ledger.leftovers(mark).is_empty()
+    }
+
     /// What is to be told when the run is over.
     pub fn report(&self) -> DurableReport {
         self.state().report.clone()

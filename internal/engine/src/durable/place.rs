@@ -40,11 +40,7 @@ impl DataRoot {
             && kernel("osrelease").is_some_and(|release| info.kernel_version == Some(release));
         let root = engine.capabilities().root_dir.clone().filter(|_| is_here);
         let place = root.as_deref().and_then(Place::of_root);
-        let kind = match engine.capabilities().kind {
-            EngineKind::DockerGraph => "docker-graph-driver",
-            EngineKind::DockerContainerd => "docker-containerd-store",
-            EngineKind::Podman => "podman",
-        };
+        let kind = engine.capabilities().kind.mark();
         let root = root.filter(|_| place.is_some());
         let containerd = info.containerd.and_then(|containerd| {
             let namespace = containerd.namespaces.and_then(|namespaces| namespaces.containers);

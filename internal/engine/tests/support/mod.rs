@@ -54,6 +54,11 @@ impl Cache {
 
     /// Publishes what an image has for amd64, as a fetch does. `reference` is how a pallet asks for it.
     pub(crate) fn publish(&self, image: &built::Image, reference: &str) -> Image {
+        self.publish_for(image, reference, &amd64())
+    }
+
+    /// The same for another platform.
+    pub(crate) fn publish_for(&self, image: &built::Image, reference: &str, platform: &Platform) -> Image {
         let manifests: Vec<Manifest> = image
             .manifests()
             .map(|manifest| Manifest::parse(manifest.bytes.clone(), Some(manifest.media_type)).unwrap())
@@ -61,7 +66,7 @@ impl Cache {
         let of = |digest: &Digest| manifests.iter().find(|m| m.descriptor().digest == *digest).unwrap();
         let top = of(&image.top.digest);
         let chosen = match top.kind() {
-            ManifestKind::Index(index) => of(&index.choose(&amd64()).unwrap().digest),
+            ManifestKind::Index(index) => of(&index.choose(platform).unwrap().digest),
             ManifestKind::Image(_) => top,
         };
         for manifest in [top, chosen] {
@@ -74,7 +79,7 @@ impl Cache {
         let new = NewEntry {
             reference: reference.parse().unwrap(),
             requested: reference.to_owned(),
-            platform: amd64(),
+            platform: platform.clone(),
             target: top.descriptor(),
             manifest: chosen.descriptor(),
             upstream: "docker.io".to_owned(),
@@ -99,6 +104,7 @@ impl Cache {
     }
 }
 
+#[allow(dead_code, reason = "each file of tests is built with this one, and not all need it")]
 /// A load and its events, as `0 sending`, `0 waiting`, `0 loaded`; repeated progress is told once.
 pub(crate) async fn load(
     engine: &Engine,

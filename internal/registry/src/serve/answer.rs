@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::header::{
-    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, LINK, SERVER,
+    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, LINK, PROXY_AUTHENTICATE,
+    SERVER,
 };
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::Response;
@@ -70,6 +71,12 @@ impl Refusal {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message)
     }
 
+    /// Who asks has not given the password.
+    pub(super) fn not_for_everybody() -> Self {
+        let message = "this server is for one client, and that has a password";
+        Self::new(StatusCode::PROXY_AUTHENTICATION_REQUIRED, "UNAUTHORIZED", message)
+    }
+
     /// The cache cannot be read. The specification has no code for a server's own trouble; Docker's registry says
     /// `UNKNOWN`.
     pub(super) fn internal(message: impl Into<String>) -> Self {
@@ -82,6 +89,11 @@ impl Refusal {
         let mut response = plain(self.status, JSON, body.into(), false);
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        if self.status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            response
+                .headers_mut()
+                .insert(PROXY_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"palletjack\""));
         }
         response
     }

@@ -31,8 +31,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::header::PROXY_AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::response::Response;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as BASE64;
 use palletjack_image::Platform;
 use palletjack_store::Store;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -49,6 +52,9 @@ use question::Question;
 /// What the server says of itself; [`is_mirror`] looks for it.
 const SERVER: &str = concat!("palletjack/", env!("CARGO_PKG_VERSION"));
 
+/// The user that belongs to [`MirrorOptions::proxy_password`].
+pub const PROXY_USER: &str = "palletjack";
+
 /// How a [`Mirror`] serves.
 #[derive(Debug, Clone)]
 pub struct MirrorOptions {
@@ -60,6 +66,8 @@ pub struct MirrorOptions {
     /// Whether configs and layers are handed out. Without them it answers for names alone: whoever has an image
     /// already can ask what its digest is, and nobody can download one.
     pub blobs: bool,
+    /// Answers are only for clients that have us as their proxy and give this password, with the user [`PROXY_USER`].
+    pub proxy_password: Option<String>,
     /// How many connections are served at once; more wait in the system's queue. 64 unless set.
     pub connections: usize,
     /// How long a connection may go without a byte being sent on it, and how long a request may take to arrive. Two
@@ -69,7 +77,14 @@ pub struct MirrorOptions {
 
 impl Default for MirrorOptions {
     fn default() -> Self {
-        Self { platform: None, registry: None, blobs: true, connections: 64, silence: Duration::from_mins(2) }
+        Self {
+            platform: None,
+            registry: None,
+            blobs: true,
+            proxy_password: None,
+            connections: 64,
+            silence: Duration::from_mins(2),
+        }
     }
 }
 
@@ -104,6 +119,8 @@ impl Counters {
 struct Shared {
     catalog: Catalog,
     blobs: bool,
+    /// The whole `Proxy-Authorization` that is asked for.
+    authorization: Option<String>,
     local: SocketAddr,
     counters: Arc<Counters>,
 }
@@ -131,6 +148,9 @@ impl Mirror {
         let shared = Arc::new(Shared {
             catalog: Catalog { store, platform: options.platform, registry: options.registry },
             blobs: options.blobs,
+            authorization: options
+                .proxy_password
+                .map(|password| format!("Basic {}", BASE64.encode(format!("{PROXY_USER}:{password}")))),
             local: address,
             counters: counters.clone(),
         });
@@ -204,6 +224,11 @@ pub async fn is_mirror(address: SocketAddr) -> bool {
 async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     Counters::add(&shared.counters.requests, 1);
     let (Parts { method, uri, headers, .. }, _no_body) = request.into_parts();
+    if let Some(wanted) = &shared.authorization
+        && headers.get(PROXY_AUTHORIZATION).is_none_or(|given| given.as_bytes() != wanted.as_bytes())
+    {
+        return Refusal::not_for_everybody().response();
+    }
     let answer = match Question::read(&method, &uri, &headers, shared.local) {
         Ok(question) => respond(&shared, question).await,
         Err(refusal) => Err(refusal),

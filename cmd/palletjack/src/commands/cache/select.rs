@@ -9,7 +9,7 @@ use crate::error::{CommandError, Exit};
 ///
 /// # Errors
 /// A text that is no reference, or one that means no image: exit code 3, all such texts in one message.
-pub(super) fn select(
+pub(crate) fn select(
     snapshot: &Snapshot,
     references: &[String],
     platform: Option<&Platform>,
