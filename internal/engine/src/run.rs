@@ -236,7 +236,7 @@ struct Sent {
     layer_bytes: u64,
 }
 
-fn loaded(image: &Image, was: Was, seen: Sighting) -> Loaded {
+pub(crate) fn loaded(image: &Image, was: Was, seen: Sighting) -> Loaded {
     let reference = image.entry.reference.clone();
     let runs_as = RunsAs::of(&reference, &seen);
     Loaded { reference, was, resolves: seen, runs_as, rebuilt: image.entry.rebuilt.is_some() }

@@ -14,6 +14,7 @@ use crate::job::{Job, Looked};
 use crate::load::LoadOptions;
 use crate::outcome::{Loaded, RunsAs, Was};
 use crate::repin::RepinError;
+use crate::run::loaded;
 use crate::sighting::Sighting;
 
 type Results = Vec<Result<Loaded, LoadError>>;
@@ -40,7 +41,7 @@ pub(super) async fn bring(
         match looked {
             Ok(Looked { job, seen, .. }) if !has_all(&job, &seen) => waiting.push((at, job)),
             Ok(Looked { job, seen, .. }) => {
-                results[at] = Some(run.complete(at, job, Ok(present(&job, seen))).await);
+                results[at] = Some(run.complete(at, job, Ok(loaded(job.image, Was::Present, seen))).await);
             }
             Err(error) => results[at] = Some(Err(error)),
         }
@@ -174,9 +175,4 @@ impl Bringing<'_> {
 fn has_all(job: &Job<'_>, seen: &Sighting) -> bool {
     let is_pinned = seen.exact || !way::leads(job.image);
     seen.content && is_pinned && (!job.tag || seen.tag != Some(false))
-}
-
-fn present(job: &Job<'_>, seen: Sighting) -> Loaded {
-    let reference = job.image.entry.reference.clone();
-    Loaded { runs_as: RunsAs::of(&reference, &seen), reference, was: Was::Present, resolves: seen }
 }

@@ -17,7 +17,8 @@ use crate::answer::{is_no_space, one_line};
 use crate::connect::{Engine, innermost};
 use crate::error::{EngineError, LoadError};
 use crate::job::Job;
-use crate::outcome::{Loaded, RunsAs, Was};
+use crate::outcome::{Loaded, Was};
+use crate::run::loaded;
 
 /// How long without a word. dockerd tells of every download and of every layer that it unpacks, several times a second.
 const SILENCE: Duration = Duration::from_mins(10);
@@ -59,12 +60,8 @@ impl Engine {
             return Err(LoadError::NotThere { image: job.name(), what });
         }
         let bytes = layers.bytes();
-        Ok(Loaded {
-            reference: reference.clone(),
-            was: Was::Sent { bytes, layer_bytes: bytes, whole_again: false },
-            runs_as: RunsAs::of(reference, &resolves),
-            resolves,
-        })
+        let was = Was::Sent { bytes, layer_bytes: bytes, whole_again: false };
+        Ok(loaded(image, was, resolves))
     }
 
     async fn pull_by_digest(

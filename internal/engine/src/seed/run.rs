@@ -18,13 +18,14 @@ use super::graph;
 use super::plan::SeedPlan;
 use super::private::Private;
 use super::programs::Programs;
-use super::way::Way;
+use super::way::{self, Way};
 use crate::capabilities::EngineKind;
 use crate::durable::Durable;
 use crate::error::LoadError;
 use crate::event::Event;
 use crate::load::LoadOptions;
-use crate::outcome::{Loaded, RunsAs, Was};
+use crate::outcome::{Loaded, Was};
+use crate::run::loaded;
 use crate::sighting::Sighting;
 
 /// How a run goes about it.
@@ -180,10 +181,11 @@ fn nothing_to_do(
 ) -> Seeded {
     let mut results = Vec::with_capacity(images.len());
     for (at, (image, planned)) in images.iter().zip(&plan.images).enumerate() {
-        let reference = image.entry.reference.clone();
+        let reference = &image.entry.reference;
         let tag = reference.tag().map(|_| planned.tag);
-        let resolves = Sighting { id: image.config_descriptor.digest, content: true, tag, exact: true };
-        let loaded = Loaded { reference, was: Was::Present, resolves, runs_as: RunsAs::Reference };
+        let exact = reference.digest().is_none() || way::leads(image);
+        let resolves = Sighting { id: image.config_descriptor.digest, content: true, tag, exact };
+        let loaded = loaded(image, Was::Present, resolves);
         events(Event::Skipped { image: at, loaded: &loaded });
         results.push(Ok(loaded));
     }

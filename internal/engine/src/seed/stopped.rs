@@ -15,6 +15,7 @@ use serde::Deserialize;
 use super::device::{Device, StoreKind};
 use super::error::SeedError;
 use super::private::PREFIX;
+use super::way::leads;
 
 /// Directories of graph drivers below a data root. vfs is nobody's choice, but a fall-back.
 const DRIVERS: [&str; 8] =
@@ -168,8 +169,9 @@ impl<'d> Stopped<'d> {
         };
         let means = |name: &str| names.get(name) == Some(&id);
         let is_pinned = match reference.digest() {
-            Some(digest) => means(&format!("{}@{digest}", reference.familiar_name())),
-            None => true,
+            Some(digest) if leads(image) => means(&format!("{}@{digest}", reference.familiar_name())),
+            // Nobody can give it that name.
+            _ => true,
         };
         let is_kept = match reference.tag() {
             Some(name) if tag => means(&format!("{}:{name}", reference.familiar_name())),

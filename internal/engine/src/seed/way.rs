@@ -81,9 +81,8 @@ pub(super) fn leads(image: &Image) -> bool {
     };
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     let is_loopback = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-    // What was put together from an engine is not what its pin says, and is served to nobody.
-    let is_the_registrys = reference.digest().is_none_or(|digest| digest == image.entry.target.digest);
-    !is_loopback && is_the_registrys
+    // What was put together from an engine is not what the registry has, and is served to nobody.
+    !is_loopback && image.entry.rebuilt.is_none()
 }
 
 /// Whether dockerd asks a mirror for it, and then the registry itself.

@@ -124,6 +124,7 @@ async fn a_disk_that_is_full_midway() {
     let seeded = ran.seeded();
     assert!(seeded.images[0].as_ref().unwrap().resolves.exact, "{seeded:?}");
     assert!(matches!(&seeded.images[1], Err(LoadError::NoSpace { .. })), "{seeded:?}");
+    assert!(seeded.free_after < seeded.free_before, "{seeded:?}");
     // What fitted is whole, and a run for it alone finds nothing to do.
     let again = run(&cache, &device(&tree), &[small], Kit::Docker20.programs()).await;
     assert_eq!((again.assert_whole(), again.seeded().engine.is_none()), (0, true));

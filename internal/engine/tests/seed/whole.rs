@@ -40,7 +40,7 @@ async fn exercise(kit: Kit, architecture: &str) {
     let first = run(&cache, &device, &images, kit.programs()).await;
     assert_eq!(first.assert_whole(), images.len(), "{:?}", first.told);
     let seeded = first.seeded();
-    assert!(seeded.engine.is_some() && seeded.free_after < seeded.free_before, "{seeded:?}");
+    assert!(seeded.engine.is_some(), "{seeded:?}");
     assert!(first.report.unprotected.is_none() && first.report.recovered.is_empty());
     assert_eq!(before, of_the_machine(), "the machine's own engines were touched");
     assert_eq!(mounts_below(&tree), "");

@@ -56,6 +56,37 @@ async fn it_is_a_registry() {
     accept.await.unwrap().unwrap();
 }
 
+/// For one client alone: nobody else learns what the cache has, and a tunnel to elsewhere is not made for that one either.
+#[tokio::test]
+async fn a_password_keeps_others_out() {
+    let cache = Cache::new();
+    let image = cache.publish(&image("ghcr.io/acme/app:1", 1), "ghcr.io/acme/app:1");
+    let options = MirrorOptions { proxy_password: Some("secret".to_owned()), ..MirrorOptions::default() };
+    let mirror = cache.serve_with(options).await;
+    let path = format!("http://ghcr.io/v2/acme/app/manifests/{}", target(&image));
+    // `palletjack:secret` and `palletjack:secreT`.
+    let (right, wrong) = ("Basic cGFsbGV0amFjazpzZWNyZXQ=", "Basic cGFsbGV0amFjazpzZWNyZVQ=");
+    let given = |name: &str, value: &str| format!("{name}: {value}\n");
+    for (more, status) in [
+        (String::new(), 407),
+        (given("proxy-authorization", wrong), 407),
+        (given("authorization", right), 407),
+        (given("proxy-authorization", right), 200),
+    ] {
+        let answer = ask_as(&mirror, "GET", &path, "ghcr.io", &more).await;
+        assert_eq!(answer.status, status, "{more}");
+        assert_eq!(answer.header("proxy-authenticate").is_empty(), status != 407);
+    }
+    let right = given("proxy-authorization", right);
+    let tunnel = send(
+        &mirror,
+        &format!("CONNECT ghcr.io:443 HTTP/1.1\nhost: ghcr.io:443\nconnection: close\n{right}"),
+    )
+    .await;
+    assert_eq!(tunnel.status, 405);
+    assert!(!is_mirror(mirror.address()).await);
+}
+
 #[tokio::test]
 async fn manifests_come_as_they_came_with_their_own_types() {
     let cache = Cache::new();
