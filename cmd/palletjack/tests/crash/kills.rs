@@ -24,7 +24,9 @@ fn kill_both(kind: Kind, times: usize) {
     let mut numbers = Numbers::new(&format!("{kind:?}"));
     let mut device = Device::new(kind, CacheOn::AnotherDisk);
     let mut booted = device.boot();
-    for victim in [Victim::Program, Victim::Engine].repeat(times) {
+    let mut victims = [Victim::Program, Victim::Engine].repeat(times);
+    let mut missed = 0;
+    while let Some(victim) = victims.pop() {
         images().remove_from(&booted);
         let moment = Moment::random(&mut numbers);
         println!("  {victim:?} {moment}");
@@ -37,7 +39,12 @@ fn kill_both(kind: Kind, times: usize) {
                 Victim::Engine => engine.borrow_mut().kill(),
             }
         });
-        assert!(struck, "{moment} never came: {ran}");
+        if !struck {
+            // An engine that still does away with what was removed gives back what it writes: the moment never comes.
+            missed += 1;
+            assert!(missed <= 3 + times, "{moment} never came: {ran}");
+            victims.push(victim);
+        }
         // Who is killed at the very end has done everything.
         assert!(matches!(ran.code, None | Some(0 | 5)), "{ran}");
         booted = engine.into_inner();
