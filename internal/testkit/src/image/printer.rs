@@ -3,7 +3,7 @@
 use super::elf::{AMD64, ARM64, executable};
 
 /// A Linux program for this architecture (`amd64` or `arm64`, as platforms name them) that prints the first 4 KiB of
-/// the file at this absolute path and exits with 0. `None` for other architectures.
+/// the file at this absolute path and exits with 0, or with 1 where it can read nothing of it. `None` for other architectures.
 ///
 /// What it prints tells which image runs and that two layers are whole, where file and program are in different ones.
 pub fn printer(architecture: &str, path: &str) -> Option<Vec<u8>> {
@@ -29,11 +29,17 @@ fn amd64() -> Vec<u8> {
         0xBA, 0x00, 0x10, 0x00, 0x00, // mov edx, 4096
         0x31, 0xC0, // xor eax, eax          read
         0x0F, 0x05, // syscall
-        0x89, 0xC2, // mov edx, eax
+        0x89, 0xC3, // mov ebx, eax          how many, or an error's number below zero
+        0x89, 0xDA, // mov edx, ebx
+        0xC1, 0xFA, 0x1F, // sar edx, 31
+        0xF7, 0xD2, // not edx
+        0x21, 0xDA, // and edx, ebx          not less than none
         0xBF, 0x01, 0x00, 0x00, 0x00, // mov edi, 1
         0xB8, 0x01, 0x00, 0x00, 0x00, // mov eax, 1            write
         0x0F, 0x05, // syscall
-        0x31, 0xFF, // xor edi, edi
+        0xFF, 0xCB, // dec ebx
+        0xC1, 0xEB, 0x1F, // shr ebx, 31
+        0x89, 0xDF, // mov edi, ebx
         0xB8, 0x3C, 0x00, 0x00, 0x00, // mov eax, 60           exit
         0x0F, 0x05, // syscall
     ];
@@ -69,13 +75,15 @@ fn arm64() -> Vec<u8> {
         mov(2, 4096),
         mov(8, 63), // read
         SVC,
-        copy(2, 0),
+        copy(19, 0), // how many, or an error's number below zero
+        0x8AB3_FE62, // bic x2, x19, x19, asr #63: not less than none
         stack(1),
         mov(0, 1),
         mov(8, 64), // write
         SVC,
-        mov(0, 0),
-        mov(8, 93), // exit
+        0xD100_0673, // sub x19, x19, #1
+        0xD37F_FE60, // lsr x0, x19, #63
+        mov(8, 93),  // exit
         SVC,
     ];
     // adr x1, path: the distance in bytes from this instruction, its two lowest bits apart (they are zero).
@@ -109,6 +117,9 @@ mod tests {
         let output = Command::new(&program).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         assert_eq!(output.stdout, b"which image\n");
+        fs::remove_file(&text).unwrap();
+        let output = Command::new(&program).output().unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
     }
 
     #[test]
