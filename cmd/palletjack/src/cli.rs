@@ -238,6 +238,18 @@ pub(crate) enum Command {
         #[command(subcommand)]
         unit: Option<UnitName>,
     },
+    /// Print what a shell needs to complete this program's commands and flags
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write what packages and the project's documentation are made of
+    #[command(hide = true)]
+    Docs {
+        #[command(subcommand)]
+        what: DocsVerb,
+    },
 }
 
 const UNIT_EXAMPLES: &str = "\
@@ -289,6 +301,26 @@ pub(crate) struct UnitFlags {
     /// These images [default: the stage store's where the tree has one, else all of the cache]
     #[arg(value_name = "REF")]
     pub(crate) references: Vec<String>,
+}
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  For yourself, in bash and in fish:
+    palletjack completions bash >~/.local/share/bash-completion/completions/palletjack
+    palletjack completions fish >~/.config/fish/completions/palletjack.fish
+  For everybody, in zsh:
+    palletjack completions zsh >/usr/local/share/zsh/site-functions/_palletjack";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DocsVerb {
+    /// A manual page for each command
+    Man {
+        /// An existing directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+    /// The reference of the command line
+    Markdown,
 }
 
 #[derive(Debug, Subcommand)]

@@ -64,6 +64,9 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli, environment: Environment, printer: &Printer) -> Result<(), CommandError> {
     logging::start(cli.globals.verbose, printer);
+    if let Some(result) = commands::run_alone(printer, &cli.command) {
+        return result;
+    }
     let context = Context::new(cli.globals, environment, printer.clone())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // Sockets need few threads; files and hashing have the blocking ones, whose number bounds their stacks.

@@ -5,6 +5,7 @@
 mod bench;
 mod cargo;
 mod demo;
+mod docs;
 mod soak;
 mod test;
 
@@ -25,6 +26,8 @@ enum Chore {
     Demo,
     /// Run all tests; installs what they need where this is root on Debian
     Test(test::Options),
+    /// Write docs/cli.md anew from the program's own definition of its command line
+    Docs,
     /// Everything that is too long for each change: all cells, many crashes, mutants, benchmarks
     Soak(soak::Options),
     /// Measure against peers
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().chore {
         Chore::Demo => demo::run(),
         Chore::Test(options) => test::run(&options),
+        Chore::Docs => docs::run(),
         Chore::Soak(options) => soak::run(&options),
         Chore::Bench { what } => bench::run(&what),
     };

@@ -1,6 +1,8 @@
 //! One function per verb: arguments in, library calls, a summary out.
 
 mod cache;
+mod completions;
+mod docs;
 mod pallet;
 pub(crate) mod seed;
 mod stage;
@@ -11,7 +13,17 @@ use palletjack_pallet::Overrides;
 use crate::cli::{CacheVerb, Command, DevCommand, PalletVerb, StageVerb};
 use crate::context::Context;
 use crate::error::CommandError;
+use crate::printer::Printer;
 use crate::requirements::PalletAt;
+
+/// Runs a command that needs neither configuration nor cache, so that no mistake in those can be in its way.
+pub(crate) fn run_alone(printer: &Printer, command: &Command) -> Option<Result<(), CommandError>> {
+    match command {
+        Command::Completions { shell } => Some(completions::completions(printer, *shell)),
+        Command::Docs { what } => Some(docs::run(printer, what)),
+        _ => None,
+    }
+}
 
 pub(crate) async fn run(context: &Context, command: &Command) -> Result<(), CommandError> {
     match command {
@@ -43,6 +55,9 @@ pub(crate) async fn run(context: &Context, command: &Command) -> Result<(), Comm
             CacheVerb::Verify { discard } => cache::verify(context, *discard),
         },
         Command::Unit { flags, unit } => unit::unit(context, flags, unit.as_ref()),
+        Command::Completions { .. } | Command::Docs { .. } => {
+            run_alone(&context.printer, command).unwrap_or(Ok(()))
+        }
     }
 }
 
