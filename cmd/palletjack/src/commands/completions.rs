@@ -9,16 +9,15 @@ use crate::printer::Printer;
 
 pub(crate) fn completions(printer: &Printer, shell: Shell) -> Result<(), CommandError> {
     let mut command = shown(&Cli::command());
-    let name = command.get_name().to_owned();
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command, name, &mut script);
+    clap_complete::generate(shell, &mut command, env!("CARGO_BIN_NAME"), &mut script);
     printer.result(&String::from_utf8_lossy(&script))
 }
 
 /// The program without its hidden commands, which the generators would offer.
 fn shown(program: &Command) -> Command {
-    Command::new(program.get_name().to_owned())
-        .version(program.get_version().unwrap_or_default().to_owned())
+    Command::new(env!("CARGO_BIN_NAME"))
+        .version(env!("CARGO_PKG_VERSION"))
         .about(program.get_about().cloned().unwrap_or_default())
         .args(program.get_arguments())
         .subcommands(program.get_subcommands().filter(|command| !command.is_hide_set()))
