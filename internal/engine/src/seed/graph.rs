@@ -2,6 +2,7 @@
 
 use futures_util::StreamExt;
 use futures_util::stream;
+use palletjack_image::LayerCompression;
 use palletjack_store::{Image, Lease, Store};
 
 use super::plan::SeedPlan;
@@ -103,7 +104,20 @@ impl Bringing<'_> {
                 (self.events)(Event::Sending { image: at, bytes: came.bytes, total: total.max(came.bytes) });
             }
         };
-        self.engine.seed_one(self.store, job, self.log, &progress).await
+        // What a pull cannot unpack is loaded, packed anew; the pull after it brings no layer, only the pin.
+        let before = if self.has_unreadable(job.image) { Some(self.load_one(job).await?) } else { None };
+        let pulled = self.engine.seed_one(self.store, job, self.log, &progress).await?;
+        Ok(match before {
+            Some(before) => Loaded { was: before.was, ..pulled },
+            None => pulled,
+        })
+    }
+
+    /// Whether a layer is packed as the engine does not read it.
+    fn has_unreadable(&self, image: &Image) -> bool {
+        let is_zstd = |media_type: &str| LayerCompression::of(media_type) == Some(LayerCompression::Zstd);
+        !self.engine.capabilities().reads_zstd()
+            && image.layers.iter().any(|layer| is_zstd(&layer.media_type))
     }
 
     /// For an image whose registry cannot be led to us: it has a tag then, and no digest.
