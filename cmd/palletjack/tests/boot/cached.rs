@@ -54,6 +54,52 @@ fn docker_28_loads_at_boot_what_it_lacks() {
     }
 }
 
+/// A graph driver keeps no digests of what it loads: what is missing is put into its storage before it starts.
+#[test]
+fn docker_20_is_seeded_at_boot_with_what_it_lacks() {
+    require_real!(Part::Boots, Part::Docker20);
+    let device = Device::cached(BootTree::new(BootEngine::Docker20).unwrap(), "var/cache/palletjack");
+    let said = device.install_units();
+    assert!(said.contains(LOAD) && said.contains(PINS), "{said}");
+    let images = device.set.images.len();
+
+    let first = device.boot_with_compose();
+    assert_seeded(&first, images);
+    assert_present(&first, images);
+    device.assert_resolves(&first);
+    device.assert_composed(&first);
+    assert_eq!(first.section("verify"), "");
+
+    let second = device.boot();
+    assert_nothing_seeded(&second, images);
+    assert_present(&second, images);
+    device.assert_resolves(&second);
+    took(&first, &second);
+
+    if soak() {
+        device.wipe();
+        let third = device.boot();
+        assert_seeded(&third, images);
+        assert_present(&third, images);
+        device.assert_resolves(&third);
+    }
+}
+
+#[track_caller]
+fn assert_seeded(seen: &Seen, count: usize) {
+    assert_eq!(seen.property(PINS, "Result"), "success", "{}", seen.boot);
+    let lines = seen.lines(PINS);
+    assert_eq!(lines.iter().filter(|line| line.contains(": loaded")).count(), count, "{}", seen.boot);
+}
+
+/// No private engine was started.
+#[track_caller]
+fn assert_nothing_seeded(seen: &Seen, count: usize) {
+    assert_eq!(seen.property(PINS, "Result"), "success", "{}", seen.boot);
+    let lines = seen.lines(PINS);
+    assert_eq!(lines.iter().filter(|line| line.contains(": present")).count(), count, "{}", seen.boot);
+}
+
 #[allow(clippy::print_stdout, reason = "times are for a person who reads the test's output")]
 fn took(first: &Seen, second: &Seen) {
     let seconds = |seen: &Seen| seen.boot.took.as_secs_f32();
