@@ -55,6 +55,7 @@ mod resolves;
 mod run;
 pub mod seed;
 mod sighting;
+mod spool;
 mod take;
 mod upload;
 mod wait;

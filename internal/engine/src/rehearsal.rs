@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use palletjack_image::{Digest, LayerCompression};
 use palletjack_store::{Image, Store};
 
+use crate::capabilities::EngineKind;
 use crate::connect::Engine;
 use crate::disk::{self, Forecast, local_disk};
 use crate::error::LoadError;
@@ -13,6 +14,7 @@ use crate::known::Known;
 use crate::load::LoadOptions;
 use crate::order::{self, Candidate};
 use crate::plan::{Delta, ImagePlan, LoadPlan, Step};
+use crate::spool::Spool;
 
 impl Engine {
     /// What [`Self::load_all`] would do now. Changes nothing.
@@ -104,7 +106,9 @@ impl Engine {
             .filter_map(|step| step.delta.as_ref())
             .map(|delta| disk::Load { archive: delta.layer_bytes, layers: delta.layer_bytes })
             .collect();
-        Some(disk::forecast(self.capabilities().kind, &loads, parallel, &directory, free))
+        let kind = self.capabilities().kind;
+        let spool = (kind == EngineKind::Podman).then(|| Spool::of(self.endpoint(), &directory)).flatten();
+        Some(disk::forecast(kind, &loads, parallel, &directory, free, spool.as_ref()))
     }
 }
 
