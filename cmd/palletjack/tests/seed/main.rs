@@ -186,7 +186,7 @@ fn what_cannot_be_done_is_said_and_nothing_is_changed() {
     let bare = card.machine.sandbox.root().join("bare");
     fs::create_dir(&bare).unwrap();
     for (words, code, want) in [
-        (format!("seed --root {} caddy:2.6.2", bare.display()), 2, "install it there first"),
+        (format!("seed --root {} caddy:2.6.2", bare.display()), 2, "install one there first"),
         (format!("seed --root {root}/absent"), 2, "no directory with a system in it"),
         (format!("seed --root {root} --data-root {root}"), 2, "cannot be used with"),
         ("seed --plt .".to_owned(), 2, "--data-root"),

@@ -11,6 +11,7 @@ use rustix::fs::{Access, StatVfsMountFlags};
 
 use super::dpkg::{self, Installed};
 use super::error::SeedError;
+use super::podman::{DRIVER as PODMANS_DRIVER, PodmanStorage};
 use super::settings::{NAMESPACE, Settings, own_containerd_root};
 use super::stopped;
 use super::tree::Tree;
@@ -21,13 +22,15 @@ const CONTAINERD_BY_DEFAULT: u32 = 29;
 const GRAPH_DRIVERS: [&str; 8] =
     ["overlay2", "fuse-overlayfs", "btrfs", "zfs", "vfs", "overlay", "devicemapper", "aufs"];
 
-/// Where Docker keeps images.
+/// Where an engine keeps images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreKind {
     /// A graph driver, below the data root.
     Graph,
     /// containerd's content store and snapshots, below containerd's root.
     Containerd,
+    /// Not Docker's: Podman's storage.
+    Podman,
 }
 
 impl fmt::Display for StoreKind {
@@ -35,6 +38,7 @@ impl fmt::Display for StoreKind {
         f.write_str(match self {
             Self::Graph => "graph driver",
             Self::Containerd => "containerd",
+            Self::Podman => "Podman's",
         })
     }
 }
@@ -93,6 +97,9 @@ impl Device {
 
     fn of_tree(root: &Path, wishes: &Wishes) -> Result<Self, SeedError> {
         let tree = Tree::open(root).map_err(|source| SeedError::NoTree { root: root.to_owned(), source })?;
+        if wishes.store == Some(StoreKind::Podman) || (!tree.has_docker() && tree.has_podman()) {
+            return Self::of_podman(&tree, root, wishes);
+        }
         if !tree.has_docker() {
             return Err(SeedError::NoDocker { root: root.to_owned() });
         }
@@ -134,8 +141,43 @@ impl Device {
         })
     }
 
+    fn of_podman(tree: &Tree, place: &Path, wishes: &Wishes) -> Result<Self, SeedError> {
+        if !tree.has_podman() {
+            return Err(SeedError::NoDocker { root: place.to_owned() });
+        }
+        let because = "Podman is in it".to_owned();
+        if let Some(docker @ (StoreKind::Graph | StoreKind::Containerd)) = wishes.store {
+            let (other, todo) = (format!("--store asks for {docker}"), "leave --store out".to_owned());
+            let (place, device) = (place.to_owned(), StoreKind::Podman);
+            return Err(SeedError::Mismatch { place, device, because, other, todo });
+        }
+        let storage = PodmanStorage::read(tree)?;
+        let data_root = tree
+            .resolve(&storage.root)
+            .map_err(|source| SeedError::Unreadable { path: storage.root.clone(), source })?;
+        Ok(Self { platform: tree.platform(), ..Self::podman(place, data_root, storage.driver, because) })
+    }
+
+    fn podman(place: &Path, data_root: PathBuf, storage_driver: String, because: String) -> Self {
+        Self {
+            place: place.to_owned(),
+            store: StoreKind::Podman,
+            because,
+            containerd_root: data_root.clone(),
+            data_root,
+            namespace: String::new(),
+            storage_driver,
+            version: None,
+            platform: None,
+        }
+    }
+
     fn of_data_root(directory: &Path, wishes: &Wishes) -> Result<Self, SeedError> {
         let data_root = existing(directory)?;
+        if wishes.store == Some(StoreKind::Podman) {
+            let because = "--store says so".to_owned();
+            return Ok(Self::podman(directory, data_root, PODMANS_DRIVER.to_owned(), because));
+        }
         // This machine's own Docker, before it is started.
         if let Ok(tree) = Tree::open(Path::new("/"))
             && tree.has_docker()
@@ -172,7 +214,7 @@ impl Device {
     /// Where the bytes of images come to lie.
     pub fn image_root(&self) -> &Path {
         match self.store {
-            StoreKind::Graph => &self.data_root,
+            StoreKind::Graph | StoreKind::Podman => &self.data_root,
             StoreKind::Containerd => &self.containerd_root,
         }
     }
@@ -201,10 +243,8 @@ impl Device {
         if !rustix::process::geteuid().is_root() {
             return Err(SeedError::NotRoot);
         }
-        for directory in [&self.data_root, &self.containerd_root] {
-            if directory == &self.containerd_root && self.store == StoreKind::Graph {
-                continue;
-            }
+        let containerds = Some(&self.containerd_root).filter(|_| self.store == StoreKind::Containerd);
+        for directory in [&self.data_root].into_iter().chain(containerds) {
             let nearest = nearest(directory);
             let read_only = |source| SeedError::ReadOnly { directory: directory.clone(), source };
             let status = rustix::fs::statvfs(nearest).map_err(|errno| read_only(errno.into()))?;
@@ -278,7 +318,7 @@ impl Known<'_> {
             (Some(wish), Some((device, because))) if wish == device => (device, because),
             (Some(wish), Some((device, because))) => {
                 let todo = match wish {
-                    StoreKind::Graph => {
+                    StoreKind::Graph | StoreKind::Podman => {
                         r#"set {"features":{"containerd-snapshotter":false}} in its daemon.json"#
                     }
                     StoreKind::Containerd => {
@@ -316,13 +356,14 @@ impl Known<'_> {
             StoreKind::Graph => {
                 self.driver.filter(|name| GRAPH_DRIVERS.contains(name)).map(str::to_owned).or_else(prior)
             }
-            StoreKind::Containerd => {
+            StoreKind::Containerd | StoreKind::Podman => {
                 self.driver.filter(|name| !GRAPH_DRIVERS.contains(name)).map(str::to_owned)
             }
         };
         driver.unwrap_or_else(|| match store {
             StoreKind::Graph => "overlay2".to_owned(),
             StoreKind::Containerd => "overlayfs".to_owned(),
+            StoreKind::Podman => PODMANS_DRIVER.to_owned(),
         })
     }
 }

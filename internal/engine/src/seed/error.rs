@@ -30,7 +30,7 @@ pub enum SeedError {
     },
     /// No engine in the tree.
     #[error(
-        "there is no Docker in {}: install it there first (`chroot {0} apt-get install docker.io`), or name a data root \
+        "there is no Docker and no Podman in {}: install one there first (`chroot {0} apt-get install docker.io`), or name a data root \
          with --data-root", .root.display()
     )]
     NoDocker {
@@ -139,8 +139,8 @@ pub enum SeedError {
     NoSpace(Forecast),
     /// No dockerd or containerd on this machine.
     #[error(
-        "no {program} on this machine to fill the data root with: install one (`apt-get install docker.io`), or say where it \
-         is with --engine-path DIR"
+        "no {program} on this machine to fill the storage with: install one (`apt-get install docker.io`, or `podman`), or say \
+         where it is with --engine-path DIR"
     )]
     NoProgram {
         /// The program.

@@ -1,4 +1,4 @@
-//! Filling the storage of an engine that does not run: an OS image's, or the device's own before Docker is started.
+//! Filling the storage of an engine that does not run: an OS image's, or the device's own before its engine is started.
 //!
 //! ```text
 //!   Target ── Device::find ──► Device { graph driver or containerd store, data root, containerd's root, processor }
@@ -8,7 +8,7 @@
 //!                                    │
 //!                              seed: dockerd and a containerd of our own on that storage
 //!                                    ├─ graph driver: it pulls from our read-only server, which nobody else can ask
-//!                                    ├─ containerd store: images are loaded, without any network
+//!                                    ├─ containerd store, Podman: images are loaded, without any network
 //!                                    └─ both end before the run does; everything is synced
 //! ```
 //!
@@ -23,6 +23,7 @@ mod elf;
 mod error;
 mod graph;
 mod plan;
+mod podman;
 mod private;
 mod programs;
 mod pull;

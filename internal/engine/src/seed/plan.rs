@@ -70,6 +70,7 @@ impl Device {
         let kind = match self.store {
             StoreKind::Graph => EngineKind::DockerGraph,
             StoreKind::Containerd => EngineKind::DockerContainerd,
+            StoreKind::Podman => EngineKind::Podman,
         };
         Some(EngineMark { kind: kind.mark().to_owned(), place: Place::of_root(&self.data_root)? })
     }
@@ -83,6 +84,7 @@ impl Device {
         let layers = sum(&sizes);
         let (certain, packed) = match self.store {
             StoreKind::Graph => (layers, sum(&sizes[..parallel.min(sizes.len())])),
+            StoreKind::Podman => (layers, 0),
             StoreKind::Containerd => (layers, layers),
         };
         let estimated = layers.saturating_mul(UNPACKED).saturating_add(packed);

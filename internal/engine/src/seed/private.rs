@@ -34,17 +34,18 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Docker's first version with a containerd store.
 const CONTAINERD_SINCE: u32 = 23;
 
-/// A running dockerd with a containerd of its own. Both are ended when it is dropped.
+/// A running dockerd with a containerd of its own, or a running Podman. All are ended when it is dropped.
 #[derive(Debug)]
 pub(super) struct Private {
     pub(super) engine: Engine,
     // In the order in which they are dropped.
-    dockerd: Daemon,
-    containerd: Daemon,
+    daemon: Daemon,
+    containerd: Option<Daemon>,
     directory: TempDir,
     /// On the directory: as long as it is held, somebody uses it.
     _lock: File,
-    new_id: Option<PathBuf>,
+    /// A file in the storage that is this machine's and not the device's, where there was none before.
+    new: Option<PathBuf>,
 }
 
 impl Private {
@@ -53,9 +54,14 @@ impl Private {
         programs: &Programs,
         way: Option<&Way>,
     ) -> Result<Self, SeedError> {
-        let version = major(&programs.version);
+        if device.store == StoreKind::Podman {
+            return Self::start_podman(device, programs).await;
+        }
+        let (dockerd, containerd) = (programs.find("dockerd")?, programs.find("containerd")?);
+        let told = programs.docker_version()?;
+        let version = major(&told);
         if device.store == StoreKind::Containerd && version.is_some_and(|major| major < CONTAINERD_SINCE) {
-            return Err(SeedError::TooOld { version: programs.version.clone() });
+            return Err(SeedError::TooOld { version: told });
         }
         let (directory, lock) = temporary()
             .map_err(|source| SeedError::System { what: "make a temporary directory".to_owned(), source })?;
@@ -63,18 +69,18 @@ impl Private {
         let root = match device.store {
             // Nothing of a graph driver's images is containerd's.
             StoreKind::Graph => at("containerd-root"),
-            StoreKind::Containerd => device.containerd_root.clone(),
+            StoreKind::Containerd | StoreKind::Podman => device.containerd_root.clone(),
         };
         let config = containerd_config(&root, directory.path());
         write(&at("containerd.toml"), &config)?;
         let args: Vec<OsString> = vec!["--config".into(), at("containerd.toml").into()];
         let mut containerd =
-            Daemon::start(programs, "containerd", &programs.containerd, &args, &[], directory.path())?;
+            Daemon::start(programs, "containerd", &containerd, &args, &[], directory.path())?;
         wait(&mut containerd, &at("c")).await?;
 
         // Where it is new, every card of one image would have the same.
         let id = device.data_root.join("engine-id");
-        let new_id = (!id.exists()).then_some(id);
+        let new = (!id.exists()).then_some(id);
         let mut settings = json!({});
         if version.is_none_or(|major| major >= CONTAINERD_SINCE) {
             let snapshotter = device.store == StoreKind::Containerd;
@@ -108,36 +114,87 @@ impl Private {
         args.extend(off.map(OsString::from));
         args.extend(way.map(Way::args).unwrap_or_default());
         let env = way.map(Way::env).unwrap_or_default();
-        let mut dockerd =
-            Daemon::start(programs, "dockerd", &programs.dockerd, &args, &env, directory.path())?;
+        let mut dockerd = Daemon::start(programs, "dockerd", &dockerd, &args, &env, directory.path())?;
         wait(&mut dockerd, &at("s")).await?;
         let engine = introduce(&mut dockerd, &at("s")).await?;
         tracing::debug!(capabilities = %engine.capabilities(), "private engine");
-        Ok(Self { engine, dockerd, containerd, directory, _lock: lock, new_id })
+        Ok(Self { engine, daemon: dockerd, containerd: Some(containerd), directory, _lock: lock, new })
+    }
+
+    /// Podman's own database, which would keep paths of this machine, lies in the temporary directory: only images come
+    /// into the storage.
+    async fn start_podman(device: &Device, programs: &Programs) -> Result<Self, SeedError> {
+        let program = programs.find("podman")?;
+        let failed = |source| SeedError::System { what: "make a temporary directory".to_owned(), source };
+        let (directory, lock) = temporary().map_err(failed)?;
+        let at = |name: &str| directory.path().join(name);
+        let text = |name: &str| json!(at(name)).to_string();
+        let containers = format!(
+            "[engine]\nstatic_dir = {}\nvolume_path = {}\ntmp_dir = {}\nevents_logger = \"none\"\n\
+             cgroup_manager = \"cgroupfs\"\n",
+            text("libpod"),
+            text("volumes"),
+            text("libpod-run"),
+        );
+        let storage = format!(
+            "[storage]\ndriver = {}\ngraphroot = {}\nrunroot = {}\n",
+            json!(device.storage_driver),
+            json!(device.data_root),
+            text("run"),
+        );
+        for made in [".config/containers", "tmp"] {
+            fs::create_dir_all(at(made)).map_err(failed)?;
+        }
+        write(&at("containers.conf"), &containers)?;
+        write(&at("storage.conf"), &storage)?;
+        write(&at("registries.conf"), "")?;
+        // What is loaded is verified by us, and no signature comes with it.
+        let policy = r#"{"default":[{"type":"insecureAcceptAnything"}]}"#;
+        write(&at(".config/containers/policy.json"), policy)?;
+        let env = [
+            ("TMPDIR", "tmp"),
+            ("XDG_RUNTIME_DIR", ""),
+            ("CONTAINERS_CONF", "containers.conf"),
+            ("CONTAINERS_STORAGE_CONF", "storage.conf"),
+            ("CONTAINERS_REGISTRIES_CONF", "registries.conf"),
+        ]
+        .map(|(name, file)| (name, at(file).display().to_string()));
+        let words = ["system", "service", "--time", "0"].map(OsString::from);
+        let address = OsString::from(format!("unix://{}", at("s").display()));
+        let args: Vec<OsString> = words.into_iter().chain([address]).collect();
+        // Which network this machine's Podman would choose for its containers.
+        let backend = device.data_root.join("defaultNetworkBackend");
+        let new = (!backend.exists()).then_some(backend);
+        let mut podman = Daemon::start(programs, "podman", &program, &args, &env, directory.path())?;
+        wait(&mut podman, &at("s")).await?;
+        let engine = introduce(&mut podman, &at("s")).await?;
+        Ok(Self { engine, daemon: podman, containerd: None, directory, _lock: lock, new })
     }
 
     /// What it said last.
     pub(super) fn last_words(&self) -> String {
-        self.dockerd.last_words()
+        self.daemon.last_words()
     }
 
-    /// The end of dockerd's log.
+    /// The end of its log.
     pub(super) fn log(&self) -> String {
-        self.dockerd.tail()
+        self.daemon.tail()
     }
 
-    /// Ends both, and takes away what is not the device's.
+    /// Ends all, and takes away what is not the device's.
     pub(super) async fn end(self) {
-        let Self { engine, mut dockerd, mut containerd, directory, new_id, _lock } = self;
+        let Self { engine, mut daemon, containerd, directory, new, _lock } = self;
         drop(engine);
         let ended = tokio::task::spawn_blocking(move || {
-            dockerd.end();
-            containerd.end();
-            if let Some(id) = new_id
-                && let Err(error) = fs::remove_file(id)
+            daemon.end();
+            if let Some(mut containerd) = containerd {
+                containerd.end();
+            }
+            if let Some(new) = new
+                && let Err(error) = fs::remove_file(new)
                 && error.kind() != io::ErrorKind::NotFound
             {
-                tracing::warn!(%error, "the private engine's ID stays");
+                tracing::warn!(%error, "a file of the private engine stays");
             }
             if let Err(error) = directory.close() {
                 tracing::warn!(%error, "a temporary directory stays");

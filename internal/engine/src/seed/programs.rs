@@ -11,49 +11,59 @@ use super::error::SeedError;
 /// Where programs of the system are, beside what is named.
 const SYSTEM: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 
-/// What a private engine is made of.
+/// unshare(1)'s word for a mount namespace of its own.
+const MOUNTS: &str = "--mount";
+
+/// Where the programs of a private engine are.
 #[derive(Debug, Clone)]
 pub struct Programs {
-    pub(super) dockerd: PathBuf,
-    pub(super) containerd: PathBuf,
+    places: Vec<PathBuf>,
     /// As a shell has it: what the daemons look for their helpers in.
     pub(super) path: OsString,
-    /// dockerd's version: `20.10.24+dfsg1`.
-    pub(super) version: String,
     /// What every daemon is started through.
     pub(super) wrapper: Vec<OsString>,
 }
 
 impl Programs {
-    /// Looks for dockerd and containerd in these directories, then in the system's. Runs `dockerd --version`.
-    pub fn find(directories: &[PathBuf]) -> Result<Self, SeedError> {
+    /// Programs of these directories, then of the system's.
+    pub fn of(directories: &[PathBuf]) -> Result<Self, SeedError> {
         let mut places = directories.to_vec();
         for place in SYSTEM.map(PathBuf::from) {
             if !places.contains(&place) {
                 places.push(place);
             }
         }
-        let find = |program: &'static str| {
-            let found = places.iter().map(|place| place.join(program)).find(|path| is_program(path));
-            found.ok_or(SeedError::NoProgram { program })
-        };
-        let (dockerd, containerd) = (find("dockerd")?, find("containerd")?);
         let path = env::join_paths(&places).map_err(|error| SeedError::System {
             what: "use these directories of programs".to_owned(),
             source: std::io::Error::other(error),
         })?;
-        let told = Command::new(&dockerd).arg("--version").env("PATH", &path).stdin(Stdio::null()).output();
+        let wrapper = wrapper(&path);
+        Ok(Self { places, path, wrapper })
+    }
+
+    /// The same, each daemon without any network.
+    pub(super) fn offline(&self) -> Self {
+        let mut offline = self.clone();
+        if let Some(at) = offline.wrapper.iter().position(|word| word == MOUNTS) {
+            offline.wrapper.insert(at, "--net".into());
+        }
+        offline
+    }
+
+    pub(super) fn find(&self, program: &'static str) -> Result<PathBuf, SeedError> {
+        let found = self.places.iter().map(|place| place.join(program)).find(|path| is_program(path));
+        found.ok_or(SeedError::NoProgram { program })
+    }
+
+    /// dockerd's version (`20.10.24+dfsg1`), as it says it itself.
+    pub fn docker_version(&self) -> Result<String, SeedError> {
+        let dockerd = self.find("dockerd")?;
+        let told =
+            Command::new(&dockerd).arg("--version").env("PATH", &self.path).stdin(Stdio::null()).output();
         let told =
             told.map_err(|source| SeedError::System { what: format!("run {}", dockerd.display()), source })?;
         let told = String::from_utf8_lossy(&told.stdout).into_owned();
-        let version = told.split_whitespace().nth(2).unwrap_or_default().trim_end_matches(',').to_owned();
-        let wrapper = wrapper(&path);
-        Ok(Self { dockerd, containerd, path, version, wrapper })
-    }
-
-    /// dockerd's version: `20.10.24+dfsg1`.
-    pub fn version(&self) -> &str {
-        &self.version
+        Ok(told.split_whitespace().nth(2).unwrap_or_default().trim_end_matches(',').to_owned())
     }
 }
 
@@ -65,7 +75,7 @@ fn is_program(path: &Path) -> bool {
 /// is left behind. As much of that as works here.
 fn wrapper(path: &OsString) -> Vec<OsString> {
     let leash: &[&str] = &["setpriv", "--pdeathsig", "TERM", "--"];
-    let mounts: &[&str] = &["unshare", "--mount", "--"];
+    let mounts: &[&str] = &["unshare", MOUNTS, "--"];
     for words in [[leash, mounts].concat(), mounts.to_vec(), leash.to_vec()] {
         let tried = Command::new(words[0])
             .args(&words[1..])

@@ -20,8 +20,9 @@ use super::private::Private;
 use super::programs::Programs;
 use super::way::{self, Way};
 use crate::capabilities::EngineKind;
+use crate::connect::Engine;
 use crate::durable::Durable;
-use crate::error::LoadError;
+use crate::error::{LoadError, RunError};
 use crate::event::Event;
 use crate::load::LoadOptions;
 use crate::outcome::{Loaded, Was};
@@ -99,10 +100,12 @@ pub async fn seed(
 
     let way = match device.store {
         StoreKind::Graph => Some(Way::open(store, images).await?),
-        StoreKind::Containerd => None,
+        StoreKind::Containerd | StoreKind::Podman => None,
     };
+    // What loads needs no network at all.
+    let programs = if way.is_some() { options.programs.clone() } else { options.programs.offline() };
     let started = tokio::select! {
-        started = Private::start(device, &options.programs, way.as_ref()) => started,
+        started = Private::start(device, &programs, way.as_ref()) => started,
         () = options.cancel.cancelled() => Err(SeedError::Interrupted),
     };
     let private = match started {
@@ -152,11 +155,31 @@ async fn bring(
             graph::bring(engine, store, lease, images, plan, &load, &log, events).await
         }
         StoreKind::Containerd => engine.load_all(store, lease, images, &load, events).await,
+        StoreKind::Podman => podman(engine, store, lease, images, &load, events).await,
     };
     if results.is_err() {
         tracing::warn!(log = private.last_words(), "the private engine's last words");
     }
     Ok(results?)
+}
+
+/// Loaded, and what has lost its tag kept from a prune.
+async fn podman(
+    engine: &Engine,
+    store: &Store,
+    lease: &Lease,
+    images: &[Image],
+    load: &LoadOptions,
+    events: &(dyn Fn(Event<'_>) + Send + Sync),
+) -> Result<Vec<Result<Loaded, LoadError>>, RunError> {
+    let mut results = engine.load_all(store, lease, images, load, events).await?;
+    for (image, result) in images.iter().zip(&mut results).filter(|(_, result)| result.is_ok()) {
+        if let Some(Err(error)) = engine.keep_pins(&[image]).await.pop() {
+            let image = image.entry.reference.familiar();
+            *result = Err(LoadError::Refused { image, message: error.to_string() });
+        }
+    }
+    Ok(results)
 }
 
 /// dockerd takes another storage driver in silence where it was not told which.
@@ -165,12 +188,13 @@ fn is_as_expected(device: &Device, private: &Private) -> Result<(), SeedError> {
     let kind = match device.store {
         StoreKind::Graph => EngineKind::DockerGraph,
         StoreKind::Containerd => EngineKind::DockerContainerd,
+        StoreKind::Podman => EngineKind::Podman,
     };
     if is.kind == kind && is.storage_driver == device.storage_driver {
         return Ok(());
     }
     let what = format!("came up as {is}, in place of {} on a {} store", device.storage_driver, device.store);
-    Err(SeedError::Start { program: "dockerd", what, log: private.last_words() })
+    Err(SeedError::Start { program: "engine", what, log: private.last_words() })
 }
 
 fn nothing_to_do(

@@ -1,6 +1,6 @@
 //! A data root whose engine does not run, read from outside and never written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use super::device::{Device, StoreKind};
 use super::error::SeedError;
+use super::podman;
 use super::private::PREFIX;
 use super::way::leads;
 
@@ -63,6 +64,10 @@ pub(super) fn check_idle(device: &Device) -> Result<(), SeedError> {
         DATABASES.iter().map(|name| (&*device.data_root, device.data_root.join(name))).collect();
     if device.store == StoreKind::Containerd {
         databases.push((&device.containerd_root, device.containerd_root.join(CONTAINERDS_DATABASE)));
+    }
+    // Podman has no daemon; its storage has locks for each change.
+    if device.store == StoreKind::Podman {
+        databases.clear();
     }
     let start = Instant::now();
     for (directory, path) in databases {
@@ -128,11 +133,16 @@ struct Repositories {
 pub(super) struct Stopped<'d> {
     device: &'d Device,
     repositories: Repositories,
+    /// The diff IDs that Podman's storage lists.
+    podmans: HashSet<Digest>,
 }
 
 impl<'d> Stopped<'d> {
     pub(super) fn open(device: &'d Device) -> Result<Self, SeedError> {
-        let mut stopped = Self { device, repositories: Repositories::default() };
+        let mut stopped = Self { device, repositories: Repositories::default(), podmans: HashSet::new() };
+        if device.store == StoreKind::Podman {
+            stopped.podmans = podman::layers(&device.data_root, &device.storage_driver);
+        }
         if device.store == StoreKind::Graph {
             let path = stopped.image_path("repositories.json");
             let unknown = |what: String| SeedError::UnknownFormat { path: path.clone(), what };
@@ -159,7 +169,8 @@ impl<'d> Stopped<'d> {
     }
 
     /// Whether a graph driver has an image with all of its layers, its pin, and its tag, or another one that keeps it
-    /// from a prune. A containerd store keeps its names where nobody but containerd reads them: never there.
+    /// from a prune. A containerd store keeps its names where nobody but containerd reads them, and Podman makes them up:
+    /// never there.
     pub(super) fn has(&self, image: &Image, tag: bool) -> bool {
         let entry = &image.entry;
         let reference = &entry.reference;
@@ -198,6 +209,14 @@ impl<'d> Stopped<'d> {
                 blobs
                     .zip(places)
                     .filter(|(_, chain_id)| chain_id.is_none_or(|chain_id| !self.has_layer(chain_id)))
+                    .map(|(blob, _)| blob)
+                    .collect()
+            }
+            StoreKind::Podman => {
+                let places = image.config.diff_ids.iter().map(Some).chain(std::iter::repeat(None));
+                blobs
+                    .zip(places)
+                    .filter(|(_, diff_id)| diff_id.is_none_or(|diff_id| !self.podmans.contains(diff_id)))
                     .map(|(blob, _)| blob)
                     .collect()
             }

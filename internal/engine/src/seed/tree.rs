@@ -17,11 +17,12 @@ const MOST_LINKS: usize = 40;
 /// Files of one directory of drop-ins.
 const MOST_DROP_INS: usize = 256;
 /// Programs that every system has one of, Docker's first.
-const PROGRAMS: [&str; 10] = [
+const PROGRAMS: [&str; 11] = [
     "usr/bin/dockerd",
     "usr/sbin/dockerd",
     "usr/local/bin/dockerd",
     "usr/local/sbin/dockerd",
+    "usr/bin/podman",
     "bin/sh",
     "usr/bin/env",
     "sbin/init",
@@ -29,7 +30,7 @@ const PROGRAMS: [&str; 10] = [
     "bin/busybox",
     "usr/bin/dpkg",
 ];
-/// The first of [`PROGRAMS`] that are Docker.
+/// The first of [`PROGRAMS`] that are Docker; Podman comes next.
 const DOCKER_PROGRAMS: usize = 4;
 
 /// A tree with all that belongs to a system.
@@ -126,6 +127,11 @@ impl Tree {
     /// Whether dockerd is in it.
     pub(super) fn has_docker(&self) -> bool {
         PROGRAMS[..DOCKER_PROGRAMS].iter().any(|path| matches!(self.file(Path::new(path)), Ok(Some(_))))
+    }
+
+    /// Whether Podman is in it.
+    pub(super) fn has_podman(&self) -> bool {
+        matches!(self.file(Path::new(PROGRAMS[DOCKER_PROGRAMS])), Ok(Some(_)))
     }
 
     /// What its programs run on; `None` where there are none that can be read.

@@ -4,6 +4,7 @@
 
 mod device;
 mod interrupted;
+mod podman;
 mod refused;
 #[path = "../support/mod.rs"]
 mod support;
@@ -35,10 +36,10 @@ impl Kit {
     /// Its programs, which a run finds where it is told to look.
     fn programs(self) -> Programs {
         match self {
-            Self::Docker20 => Programs::find(&["/usr/sbin".into(), "/usr/bin".into()]).unwrap(),
+            Self::Docker20 => Programs::of(&["/usr/sbin".into(), "/usr/bin".into()]).unwrap(),
             _ => {
                 let docker = Forky::install().unwrap().directory().join("docker/usr");
-                Programs::find(&[docker.join("sbin"), docker.join("bin")]).unwrap()
+                Programs::of(&[docker.join("sbin"), docker.join("bin")]).unwrap()
             }
         }
     }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use palletjack_engine::ErrorKind;
 use palletjack_engine::LoadError;
-use palletjack_engine::seed::{Device, Programs, SeedError, Target, Wishes};
+use palletjack_engine::seed::{Device, SeedError, Target, Wishes};
 use palletjack_testkit::image::{ImageBuilder, LayerBuilder};
 use palletjack_testkit::real::Part;
 use palletjack_testkit::require_real;
@@ -176,19 +176,9 @@ async fn an_engine_that_does_not_start() {
 }
 
 #[test]
-fn a_machine_without_docker() {
-    let nowhere = tempfile::tempdir().unwrap();
-    // The system's own directories are looked at as well: only where it has none is there an error.
-    match Programs::find(&[nowhere.path().into()]) {
-        Ok(programs) => assert!(!programs.version().is_empty()),
-        Err(error) => assert!(error.to_string().contains("--engine-path"), "{error}"),
-    }
-}
-
-#[test]
 fn a_tree_without_docker() {
     let tree = FakeTree::new("amd64");
     let find = |path: &Path| Device::find(&Target::Root(path.to_owned()), &Wishes::default());
-    assert!(find(tree.root()).unwrap_err().to_string().contains("install it there first"));
+    assert!(find(tree.root()).unwrap_err().to_string().contains("install one there first"));
     assert!(find(&tree.root().join("absent")).unwrap_err().to_string().contains("no directory"));
 }

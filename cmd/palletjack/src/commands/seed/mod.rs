@@ -39,7 +39,7 @@ pub(crate) struct SeedFlags {
     /// Where containerd keeps its data, as this machine sees it, where the device's files do not say it
     #[arg(long, value_name = "DIR")]
     containerd_root: Option<PathBuf>,
-    /// Look for dockerd and containerd here first; may be given more than once
+    /// Look for dockerd and containerd (or podman) here first; may be given more than once
     #[arg(long, value_name = "DIR")]
     engine_path: Vec<PathBuf>,
     /// Only show what would be done
@@ -53,7 +53,7 @@ struct Place {
     /// The tree of an OS image, of any processor, or / for this device before its Docker is started
     #[arg(long, value_name = "ROOTFS")]
     root: Option<PathBuf>,
-    /// Docker's data root alone
+    /// Docker's data root, or with --store podman Podman's storage, alone
     #[arg(long, value_name = "DIR")]
     data_root: Option<PathBuf>,
 }
@@ -75,6 +75,8 @@ enum Store {
     Graph,
     /// Docker's containerd store: from version 29 on, or where containerd-snapshotter is set
     Containerd,
+    /// Podman's storage
+    Podman,
 }
 
 impl From<Store> for StoreKind {
@@ -82,6 +84,7 @@ impl From<Store> for StoreKind {
         match store {
             Store::Graph => Self::Graph,
             Store::Containerd => Self::Containerd,
+            Store::Podman => Self::Podman,
         }
     }
 }
@@ -106,16 +109,16 @@ pub(super) async fn seed(context: &Context, flags: &SeedFlags) -> Result<(), Com
         (None, Some(directory)) => Target::DataRoot(directory.clone()),
         (None, None) => unreachable!("one of the two is required"),
     };
-    let programs = programs(context, flags);
+    let programs = programs(context, flags)?;
     let is_this_machines = match &target {
         Target::Root(root) => root.as_path() == Path::new("/"),
         Target::DataRoot(_) => true,
     };
-    let version = programs.as_ref().ok().filter(|_| is_this_machines);
+    let version = if is_this_machines { programs.docker_version().ok() } else { None };
     let wishes = Wishes {
         store: flags.store.map(StoreKind::from),
         containerd_root: flags.containerd_root.clone(),
-        version: version.map(|programs| programs.version().to_owned()),
+        version,
     };
     let device = Device::find(&target, &wishes)?;
     let store = context.filled_store()?;
@@ -140,8 +143,7 @@ pub(super) async fn seed(context: &Context, flags: &SeedFlags) -> Result<(), Com
         let plan = device.plan(&images, &durable, load.parallel.unwrap_or(1))?;
         return plan::print(context, &device, &images, &plan, &selected);
     }
-    let options =
-        SeedOptions { programs: programs?, load, durable: durable.clone(), cancel: context.cancel.clone() };
+    let options = SeedOptions { programs, load, durable: durable.clone(), cancel: context.cancel.clone() };
     warn_of_versions(context, &device, &options.programs);
     let start = Instant::now();
     let progress = LoadProgress::start(context, &images);
@@ -154,20 +156,20 @@ pub(super) async fn seed(context: &Context, flags: &SeedFlags) -> Result<(), Com
 fn programs(context: &Context, flags: &SeedFlags) -> Result<Programs, SeedError> {
     let mut places = flags.engine_path.clone();
     places.extend(context.environment.path.iter().cloned());
-    Programs::find(&places)
+    Programs::of(&places)
 }
 
 /// An older engine reads what a newer one has written, but nobody promises it.
 fn warn_of_versions(context: &Context, device: &Device, programs: &Programs) {
     let major = |version: &str| version.split('.').next().and_then(|major| major.parse::<u32>().ok());
     if let Some(theirs) = &device.version
-        && let (Some(device), Some(ours)) = (major(theirs), major(programs.version()))
+        && let Ok(version) = programs.docker_version()
+        && let (Some(device), Some(ours)) = (major(theirs), major(&version))
         && ours > device
     {
         context.printer.warning(&format!(
-            "this machine's Docker {} is newer than the device's {theirs}, which has to read what it writes; with \
-             --engine-path the one of the device's own version can be used",
-            programs.version()
+            "this machine's Docker {version} is newer than the device's {theirs}, which has to read what it writes; with \
+             --engine-path the one of the device's own version can be used"
         ));
     }
 }
