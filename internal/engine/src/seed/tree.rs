@@ -71,7 +71,7 @@ impl Tree {
                     push_front(&mut rest, &target);
                 }
                 Ok(_) => inside.push(name),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => inside.push(name),
+                Err(error) if is_absent(&error) => inside.push(name),
                 Err(error) => return Err(error),
             }
         }
