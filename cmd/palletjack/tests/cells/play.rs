@@ -126,11 +126,11 @@ impl Scene<'_> {
             }
             State::StaleTag => {
                 self.load(bringer, Form::Tag, Sends::Everything)?;
-                let names = [bringer, first].map(|image| reference(image, Form::Tag));
-                ok(&self.engine.run(&["tag", &names[0], &names[1]]))?;
+                // In full: Podman takes a new name without a registry for one of `localhost`.
+                ok(&self.engine.run(&["tag", &bringer.tagged(), &first.tagged()]))?;
                 self.load(first, form, Sends::Own)?;
                 // It was the pallet's tag before, and is again.
-                self.runs(&names[1], "first")?;
+                self.runs(&reference(first, Form::Tag), "first")?;
             }
             State::TwoPinsOldFirst => return self.two_pins([(first, "first"), (second, "second")]),
             State::TwoPinsNewFirst => return self.two_pins([(second, "second"), (first, "first")]),
