@@ -22,7 +22,7 @@ pub(crate) struct Options {
 }
 
 /// Debian packages, by the program that tells whether they are there.
-const PACKAGES: [(&str, &str); 11] = [
+const PACKAGES: [(&str, &str); 13] = [
     ("/usr/sbin/dockerd", "docker.io"),
     ("/usr/bin/docker-registry", "docker-registry"),
     ("/usr/bin/skopeo", "skopeo"),
@@ -31,14 +31,17 @@ const PACKAGES: [(&str, &str); 11] = [
     ("/usr/bin/git", "git"),
     ("/usr/sbin/mkfs.ext4", "e2fsprogs"),
     ("/usr/sbin/mkfs.xfs", "xfsprogs"),
+    ("/usr/sbin/sfdisk", "fdisk"),
+    ("/usr/bin/rsync", "rsync"),
     ("/usr/sbin/ip", "iproute2"),
     ("/usr/bin/systemd-nspawn", "systemd-container"),
     ("/usr/sbin/debootstrap", "debootstrap"),
 ];
 
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     Part::Root,
     Part::LoopMounts,
+    Part::ImageFiles,
     Part::DockerRegistry,
     Part::Docker20,
     Part::Docker28,

@@ -1,10 +1,17 @@
 //! A card that is built, from a pallet to an engine that resolves all of it at its first start.
+//!
+//! ```text
+//!   hooks      the guide's examples: an image file, a stage of pi-gen
+//!   workflow   the guide's example of a GitHub workflow
+//! ```
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 #![allow(dead_code, reason = "the machine is made for other tests as well")]
 
+mod hooks;
 #[path = "../it/machine.rs"]
 mod machine;
+mod workflow;
 
 use std::fs;
 use std::io::{BufRead, BufReader};

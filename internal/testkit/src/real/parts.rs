@@ -18,6 +18,8 @@ pub enum Part {
     Root,
     /// File systems in files: root, loop devices, `mkfs.ext4`.
     LoopMounts,
+    /// What fills image files of whole systems: loop mounts, rsync, sfdisk.
+    ImageFiles,
     /// Debian's `docker-registry`.
     DockerRegistry,
     /// Docker 20.10 of Debian 12, with the overlay2 graph driver.
@@ -88,6 +90,11 @@ pub fn require(part: Part) -> Result<(), Missing> {
     };
     match part {
         Part::Root => root(),
+        Part::ImageFiles => {
+            require(Part::LoopMounts)?;
+            package("rsync", "rsync")?;
+            package("sfdisk", "fdisk")
+        }
         Part::LoopMounts => {
             root()?;
             package("mkfs.ext4", "e2fsprogs")?;
