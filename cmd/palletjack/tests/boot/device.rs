@@ -121,7 +121,8 @@ impl Device {
         self.boot_with(&format!("section deep\nif {status}; then echo 0; else echo $?; fi\n"))
     }
 
-    fn boot_with(&self, more: &str) -> Seen {
+    /// The same; then `more` is run. What it prints is in sections that it begins with `section NAME`.
+    pub(crate) fn boot_with(&self, more: &str) -> Seen {
         let boot = self.tree.boot(&(self.script() + more)).unwrap();
         let mut sections: BTreeMap<String, String> = BTreeMap::new();
         let mut name = String::new();
