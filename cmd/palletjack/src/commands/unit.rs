@@ -2,6 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use palletjack_engine::seed::{self, Device, SeedError, StoreKind, Target};
 use palletjack_pallet::Overrides;
 use serde::Serialize;
 
@@ -72,6 +73,7 @@ fn print(context: &Context, flags: &UnitFlags, kind: Kind) -> Result<(), Command
         images,
     };
     refuse_pins(kind, setting.engine)?;
+    refuse_bundle(&[kind], &setting.images)?;
     let text = render(kind, &setting)?;
     if context.globals.output == Output::Json {
         let row = Row { name: kind.file(), wanted_by: kind.wanted_by(), path: None, text: &text };
@@ -114,10 +116,11 @@ fn install(
             vec![kind]
         }
         None => choose(Need {
-            graph_driver: engine == EngineName::Docker && has_graph_driver(&installer),
+            graph_driver: engine == EngineName::Docker && has_graph_driver(context, &installer)?,
             pinned: has_pins(context, &installer, &setting)?,
         }),
     };
+    refuse_bundle(&kinds, &setting.images)?;
     installer.check(&kinds)?;
     let units: Result<Vec<(Kind, String)>, Unwritable> =
         kinds.iter().map(|kind| Ok((*kind, render(*kind, &setting)?))).collect();
@@ -255,11 +258,22 @@ fn find_stages(
 }
 
 /// Whether Docker will keep images in a graph driver.
-fn has_graph_driver(installer: &Installer) -> bool {
-    let config = installer.tree().head(Path::new("/etc/docker/daemon.json"), 1 << 20);
-    let config: Option<serde_json::Value> =
-        config.ok().flatten().and_then(|text| serde_json::from_slice(&text).ok());
-    config.is_none_or(|config| config["features"]["containerd-snapshotter"] != true)
+fn has_graph_driver(context: &Context, installer: &Installer) -> Result<bool, CommandError> {
+    let root = installer.tree().path().to_owned();
+    match Device::find(&Target::Root(root), &seed::Wishes::default()) {
+        Ok(device) => {
+            context.printer.note(&format!("image store: {} ({})", device.store, device.because));
+            Ok(device.store == StoreKind::Graph)
+        }
+        // Its package does not say its version; on the device `seed` asks the program itself.
+        Err(SeedError::UnknownStore { .. } | SeedError::NoDocker { .. }) => {
+            context.printer.note(
+                "image store: taken to be a graph driver, as of every Docker before 29 unless it is set",
+            );
+            Ok(true)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Whether some of the images are referred to by their digest. Where nobody can tell yet, they are: devices' pallets pin.
@@ -317,6 +331,17 @@ fn refuse_pins(kind: Kind, engine: EngineName) -> Result<(), CommandError> {
         .hint("`palletjack unit load` is enough for it"));
     }
     Ok(())
+}
+
+/// What is put into storage before Docker starts is all that the next apply can need.
+fn refuse_bundle(kinds: &[Kind], images: &Images) -> Result<(), CommandError> {
+    match images {
+        Images::Stage(Some(bundle)) if kinds.contains(&Kind::Pins) => Err(usage(format!(
+            "`pins` is about all bundles that the next apply can need, not `{bundle}` alone"
+        ))
+        .hint("say --stage without a bundle")),
+        _ => Ok(()),
+    }
 }
 
 fn usage(what: impl Into<String>) -> CommandError {

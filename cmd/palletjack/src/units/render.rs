@@ -126,8 +126,7 @@ fn arguments(kind: Kind, setting: &Setting) -> Vec<String> {
         Kind::Pins => {
             add(&["seed", "--root", "/"]);
             match &setting.images {
-                Images::Stage(None) => add(&["--stage"]),
-                Images::Stage(Some(bundle)) => add(&[&format!("--stage={bundle}")]),
+                Images::Stage(_) => add(&["--stage"]),
                 Images::Pallet(directory) => add(&["--plt", &path(directory)]),
                 Images::References(references) => {
                     add(&references.iter().map(String::as_str).collect::<Vec<_>>());

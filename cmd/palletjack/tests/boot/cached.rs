@@ -17,7 +17,7 @@ fn assert_loaded(seen: &Seen, count: usize) {
 
 /// Nothing was missing: no layer byte was sent.
 #[track_caller]
-fn assert_present(seen: &Seen, count: usize) {
+pub(crate) fn assert_present(seen: &Seen, count: usize) {
     assert_eq!(seen.property(LOAD, "Result"), "success", "{}", seen.boot);
     let summary = format!("0 loaded, 0 B sent; {count} present before");
     assert!(seen.lines(LOAD).contains(&&*summary), "{}", seen.boot);
@@ -127,14 +127,14 @@ fn assert_seeded(seen: &Seen, count: usize) {
 
 /// No private engine was started.
 #[track_caller]
-fn assert_nothing_seeded(seen: &Seen, count: usize) {
+pub(crate) fn assert_nothing_seeded(seen: &Seen, count: usize) {
     assert_eq!(seen.property(PINS, "Result"), "success", "{}", seen.boot);
     let lines = seen.lines(PINS);
     assert_eq!(lines.iter().filter(|line| line.contains(": present")).count(), count, "{}", seen.boot);
 }
 
 #[allow(clippy::print_stdout, reason = "times are for a person who reads the test's output")]
-fn took(first: &Seen, second: &Seen) {
+pub(crate) fn took(first: &Seen, second: &Seen) {
     let seconds = |seen: &Seen| seen.boot.took.as_secs_f32();
     println!("first boot {:.1} s, second {:.1} s", seconds(first), seconds(second));
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use palletjack_testkit::image::{Image, ImageSet, Shape};
-use palletjack_testkit::real::{Boot, BootTree};
+use palletjack_testkit::real::{Boot, BootEngine, BootTree, Forky};
 use palletjack_testkit::registry::Registry;
 use palletjack_testkit::sandbox::rewrite_images;
 use serde_json::Value;
@@ -92,6 +92,19 @@ impl Device {
             self.machine.run_args(&["--cache-dir", &cache, "unit", "--install", root, "--binary", PROGRAM]);
         ran.assert_success();
         ran.stderr
+    }
+
+    /// Fills the storage of the system's Docker, with a Docker of the same version.
+    pub(crate) fn seed(&self) {
+        let (root, cache) = (self.tree.root(), self.tree.root().join(&self.cache));
+        let mut words =
+            vec!["--cache-dir", cache.to_str().unwrap(), "seed", "--root", root.to_str().unwrap()];
+        let forky = Forky::install().unwrap();
+        let programs = ["docker/usr/sbin", "docker/usr/bin"].map(|place| forky.directory().join(place));
+        if matches!(self.tree.engine(), BootEngine::Docker28(_)) {
+            words.extend(programs.iter().flat_map(|place| ["--engine-path", place.to_str().unwrap()]));
+        }
+        self.machine.run_args(&words).assert_success();
     }
 
     /// Empties the storage of the engine.

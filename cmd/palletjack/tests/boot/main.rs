@@ -3,7 +3,9 @@
 //! ```text
 //!   device     the system: its tree, the pallet and the cache in it, the units, what a boot is to find out at its end
 //!   cached     a card that ships with a cache: the first boot, the next one, one after the storage was wiped
+//!   seeded     a card whose engine's storage was filled when it was built
 //!   plug       the plug is pulled in the middle of the first boot's load
+//!   seeded     a card whose engine's storage was filled when it was built
 //!   plug       the plug is pulled in the middle of the first boot's load
 //!   trouble    what goes wrong keeps no device from booting
 //! ```
@@ -18,6 +20,7 @@ mod device;
 #[path = "../it/machine.rs"]
 mod machine;
 mod plug;
+mod seeded;
 mod trouble;
 
 /// Whether the long runs are asked for.

@@ -16,6 +16,7 @@
 //! leaves, so that every pin resolves without a network, and a later pull finds the layers. Nothing of the machine that
 //! does it is changed, and nothing of its own engines.
 
+mod containers;
 mod daemon;
 mod device;
 mod dpkg;

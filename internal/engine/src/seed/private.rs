@@ -14,6 +14,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::sleep;
 
+use super::containers;
 use super::daemon::Daemon;
 use super::device::{Device, StoreKind};
 use super::dpkg::major;
@@ -114,7 +115,8 @@ impl Private {
         args.extend(off.map(OsString::from));
         args.extend(way.map(Way::args).unwrap_or_default());
         let env = way.map(Way::env).unwrap_or_default();
-        let mut dockerd = Daemon::start(programs, "dockerd", &dockerd, &args, &env, directory.path())?;
+        let (program, args) = containers::hide(programs, &dockerd, &device.data_root, directory.path(), args)?;
+        let mut dockerd = Daemon::start(programs, "dockerd", &program, &args, &env, directory.path())?;
         wait(&mut dockerd, &at("s")).await?;
         let engine = introduce(&mut dockerd, &at("s")).await?;
         tracing::debug!(capabilities = %engine.capabilities(), "private engine");

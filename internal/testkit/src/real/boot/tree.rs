@@ -61,6 +61,8 @@ impl BootTree {
         let mut daemon = serde_json::json!({ "bridge": "none", "iptables": false, "ip6tables": false });
         if let BootEngine::Docker28(store) = engine {
             copy_over(&forky.directory().join("docker"), &tree.root)?;
+            tree.say_version("docker.io", &forky.program("dockerd"))?;
+            tree.say_version("containerd", &forky.program("containerd"))?;
             daemon["features"] = serde_json::json!({ "containerd-snapshotter": store == Store::Containerd });
         } else {
             let plugin = tree.root.join("usr/libexec/docker/cli-plugins/docker-compose");
@@ -71,6 +73,25 @@ impl BootTree {
         tree.write(format!("etc/systemd/system/{LAST}"), LAST_UNIT)?;
         tree.enable(LAST)?;
         Ok(tree)
+    }
+
+    /// Has the package manager's record say which version of a package is there, by what its program says.
+    fn say_version(&self, package: &str, program: &Path) -> io::Result<()> {
+        let said = Ran::run(Command::new(program).arg("--version"))?.ok()?;
+        let is_version = |word: &&str| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.');
+        let version = said.split_whitespace().find(is_version).unwrap_or_default().trim_end_matches(',');
+        let path = self.root.join("var/lib/dpkg/status");
+        let mut package_now = "";
+        let text = fs::read_to_string(&path)?;
+        let lines = text.lines().map(|line| {
+            package_now = line.strip_prefix("Package: ").unwrap_or(package_now);
+            if package_now == package && line.starts_with("Version: ") {
+                format!("Version: {version}-1\n")
+            } else {
+                format!("{line}\n")
+            }
+        });
+        fs::write(&path, lines.collect::<String>())
     }
 
     /// The system's root directory.
