@@ -11,8 +11,10 @@ use super::programs::Programs;
 
 /// Where dockerd keeps them, below its data root.
 const CONTAINERS: &str = "containers";
-/// Mounts the first directory over the second one and becomes the rest. In mounts of its own: nobody else sees that.
-const HIDE: &str = r#"mount --bind "$0" "$1" && shift && exec "$@""#;
+/// Mounts a directory over the containers of a data root, and becomes the rest. In mounts of its own: nobody else sees that. The
+/// data root is made a shared mount first, as dockerd wants it: else it would do that itself, and so uncover what is below.
+const HIDE: &str = r#"
+mount --bind "$1" "$1" && mount --make-shared "$1" && mount --bind "$0" "$1/containers" && shift && exec "$@""#;
 
 /// dockerd and its arguments, so that it finds an empty directory where it would look for containers. As they are, where
 /// there are none.
@@ -36,7 +38,7 @@ pub(super) fn hide(
     }
     let empty = directory.join("no-containers");
     fs::create_dir(&empty).map_err(failed)?;
-    let mut words: Vec<OsString> = vec!["-c".into(), HIDE.into(), empty.into(), containers.into()];
+    let mut words: Vec<OsString> = vec!["-c".into(), HIDE.into(), empty.into(), data_root.into()];
     words.push(dockerd.into());
     words.extend(args);
     Ok(("/bin/sh".into(), words))
