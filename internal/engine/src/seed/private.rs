@@ -115,7 +115,8 @@ impl Private {
         args.extend(off.map(OsString::from));
         args.extend(way.map(Way::args).unwrap_or_default());
         let env = way.map(Way::env).unwrap_or_default();
-        let (program, args) = containers::hide(programs, &dockerd, &device.data_root, directory.path(), args)?;
+        let (program, args) =
+            containers::hide(programs, &dockerd, &device.data_root, directory.path(), args)?;
         let mut dockerd = Daemon::start(programs, "dockerd", &program, &args, &env, directory.path())?;
         wait(&mut dockerd, &at("s")).await?;
         let engine = introduce(&mut dockerd, &at("s")).await?;
