@@ -82,21 +82,27 @@ pub(crate) fn print(
         context.printer.error(error);
     };
     let mut rows = Vec::new();
+    let mut pins = 0;
     for (image, planned) in images.iter().zip(plan.images) {
         let reference = &image.entry.reference;
         let wanted_by = wanted.by.get(reference).cloned().unwrap_or_default();
         let row = |state| Row::new(reference.familiar(), wanted_by.clone(), state);
         rows.push(match planned {
-            Ok(plan) => Row {
-                turn: plan.turn,
-                send: plan.archive_bytes,
-                send_layers: plan.layers,
-                send_layer_bytes: plan.layer_bytes,
-                leave_out_layers: plan.omitted,
-                leave_out_bytes: plan.omitted_bytes,
-                recode_layers: plan.recoded,
-                ..row(state(plan.step))
-            },
+            Ok(plan) => {
+                let named_by_id = wanted.naming.get(reference).is_some_and(|naming| !naming.by_reference);
+                let is_pin = reference.digest().is_some() && !named_by_id;
+                pins += usize::from(is_pin && !plan.resolves);
+                Row {
+                    turn: plan.turn,
+                    send: plan.archive_bytes,
+                    send_layers: plan.layers,
+                    send_layer_bytes: plan.layer_bytes,
+                    leave_out_layers: plan.omitted,
+                    leave_out_bytes: plan.omitted_bytes,
+                    recode_layers: plan.recoded,
+                    ..row(state(plan.step))
+                }
+            }
             Err(error) => {
                 fail(&error.into());
                 row("unknown")
@@ -131,8 +137,6 @@ pub(crate) fn print(
         })?;
     } else {
         text(context, &rows)?;
-        let is_new_pin = |row: &&Row| row.reference.contains('@') && row.send > 0;
-        let pins = rows.iter().filter(is_new_pin).count();
         if pins > 0 && !engine.capabilities().resolves_pins() {
             context.printer.note(&format!(
                 "this engine keeps no digests of loaded images: by the load alone, {pins} pinned {} would not resolve. {}",

@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::durability::{self, Told};
 use crate::error::{CommandError, Exit};
 use crate::load::Wanted;
-use crate::localize::Naming;
+use crate::localize::{self, Naming};
 use crate::printer::human_bytes;
 use crate::repin;
 use crate::requirements::ImageWish;
@@ -54,6 +54,9 @@ struct Verdict {
     rebuilt: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
+    /// Whether it does not run because staged Compose files name it by an ID that is not its own in this engine; `note` says so.
+    #[serde(skip)]
+    strange_id: bool,
 }
 
 /// Gathers the verdicts of one load.
@@ -91,8 +94,8 @@ impl<'a> Report<'a> {
         let strange = naming.ids.iter().find(|id| **id != loaded.resolves.id);
         let note = match strange {
             Some(id) => Some(format!(
-                "staged Compose files name it {id}, which is not its ID in this engine: `stage load-img --localize` or `stage \
-                 delocalize` mends that"
+                "staged Compose files name it {id}, which is not its ID in this engine: {}",
+                localize::MENDS
             )),
             None => loaded.note().filter(|_| !by_id),
         };
@@ -113,6 +116,7 @@ impl<'a> Report<'a> {
             way,
             rebuilt: entry.rebuilt.is_some(),
             note,
+            strange_id: strange.is_some() && !runs_offline,
         });
     }
 
@@ -141,6 +145,7 @@ impl<'a> Report<'a> {
             way: None,
             rebuilt: entry.rebuilt.is_some(),
             note,
+            strange_id: false,
         });
     }
 
@@ -167,6 +172,7 @@ impl<'a> Report<'a> {
             way: None,
             rebuilt: false,
             note: Some("not in the cache".to_owned()),
+            strange_id: false,
         });
     }
 
@@ -180,6 +186,8 @@ impl<'a> Report<'a> {
         let total = self.verdicts.len();
         let is_unresolved = |verdict: &&Verdict| verdict.runs_as.is_some() && !verdict.runs_offline;
         let unresolved = self.verdicts.iter().filter(is_unresolved).count();
+        let strange = self.verdicts.iter().filter(|verdict| verdict.strange_id).count();
+        let is_unnamed = |verdict: &&Verdict| is_unresolved(verdict) && !verdict.strange_id;
         if self.context.globals.output == Output::Json {
             printer.json(&Document {
                 schema: "palletjack.load/1",
@@ -199,16 +207,23 @@ impl<'a> Report<'a> {
             );
             printer.service().last_status(&summary);
             printer.note(&summary);
-            if unresolved > 0 {
+            if strange > 0 {
+                printer.warning(&format!(
+                    "the staged Compose files name {strange} of {total} by IDs that are not theirs in this engine: {}",
+                    localize::MENDS
+                ));
+            }
+            if unresolved > strange {
                 let why = if engine.capabilities().resolves_pins() {
                     ""
                 } else {
                     ", which keeps no digests of loaded images"
                 };
                 printer.warning(&format!(
-                    "{unresolved} of {total} do not resolve offline by their pinned reference on this engine{why}; each runs as:"
+                    "{} of {total} do not resolve offline by their pinned reference on this engine{why}; each runs as:",
+                    unresolved - strange
                 ));
-                for verdict in self.verdicts.iter().filter(is_unresolved) {
+                for verdict in self.verdicts.iter().filter(is_unnamed) {
                     let name = verdict.runs_as.as_deref().unwrap_or_default();
                     printer.note(&format!("  {}\n    as {name}", verdict.reference));
                     if verdict.rebuilt {
@@ -226,9 +241,15 @@ impl<'a> Report<'a> {
             // Compose files that name what runs were asked for and written.
             None if unresolved == 0 || self.wanted.pins.has_compose_override() => Ok(()),
             None => {
+                let why = match strange {
+                    0 => "do not resolve by their pinned reference",
+                    all if all == unresolved => {
+                        "staged Compose files name them by IDs that are not theirs in this engine"
+                    }
+                    _ => "do not resolve as the Compose files name them",
+                };
                 let error = anyhow::anyhow!(
-                    "{unresolved} of {total} images are loaded and do not resolve by their pinned reference: as it is, the app that \
-                     names one would not start offline"
+                    "{unresolved} of {total} images are loaded and {why}: as it is, the app that names one would not start offline"
                 );
                 Err(CommandError::new(Exit::Engine, error))
             }

@@ -92,7 +92,9 @@ fn run(cli: Cli, environment: Environment, printer: &Printer) -> Result<(), Comm
     }
     match (signal.get(), result) {
         (Some(exit), Err(_)) => {
-            let error = anyhow::anyhow!("interrupted; what was fetched so far is kept for the next run");
+            let error = anyhow::anyhow!(
+                "interrupted; what is complete is kept, and the same command goes on from there"
+            );
             Err(CommandError::new(*exit, error))
         }
         (_, result) => result,

@@ -1,6 +1,8 @@
 //! `status`: would it run offline now? From the engine and the cache, without changing either.
 
-use palletjack_engine::{Compared, Engine};
+use std::error::Error as _;
+
+use palletjack_engine::{CompareError, Compared, Engine};
 use palletjack_image::{Platform, Reference};
 use palletjack_store::{Image, Lease, Snapshot, Store};
 use serde::Serialize;
@@ -11,6 +13,7 @@ use crate::durability;
 use crate::error::{CommandError, Exit};
 use crate::load;
 use crate::load_report;
+use crate::localize;
 use crate::printer::table;
 use crate::repin;
 use crate::requirements::ImageWish;
@@ -28,6 +31,10 @@ struct Document {
 }
 
 #[derive(Debug, Serialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "fields of a document, each of which answers a question of its own"
+)]
 struct Verdict {
     reference: String,
     required_by: Vec<String>,
@@ -46,6 +53,12 @@ struct Verdict {
     different: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
+    /// Where its files were to be compared and the cache's could not be read: what that means for the exit code.
+    #[serde(skip)]
+    unread: Option<Exit>,
+    /// Whether staged Compose files name it by an ID that is not its own in this engine; `note` says so.
+    #[serde(skip)]
+    strange_id: bool,
 }
 
 /// Where an image stands.
@@ -139,22 +152,41 @@ pub(crate) async fn status(
     drop(known.map(|known| known.lease));
     let exit = exit_of(&verdicts);
     // Loading again gives such an engine no digests.
-    let unnamed =
-        |verdict: &Verdict| verdict.state == State::Unnamed && !engine.capabilities().resolves_pins();
+    let strange = |verdict: &Verdict| verdict.state == State::Unnamed && verdict.strange_id;
+    let unnamed = |verdict: &Verdict| {
+        verdict.state == State::Unnamed && !verdict.strange_id && !engine.capabilities().resolves_pins()
+    };
+    let is_strange = verdicts.iter().any(strange);
     let is_unnamed = verdicts.iter().any(unnamed);
-    let is_away = verdicts.iter().any(|verdict| !verdict.runs_offline && !unnamed(verdict));
+    let is_away =
+        verdicts.iter().any(|verdict| !verdict.runs_offline && !unnamed(verdict) && !strange(verdict));
+    let is_damaged = verdicts.iter().any(|verdict| verdict.state == State::Damaged);
+    let unread = verdicts.iter().filter(|verdict| verdict.unread.is_some()).count();
     let (total, running) = (verdicts.len(), verdicts.iter().filter(|verdict| verdict.runs_offline).count());
     print(context, &engine, &platform, verdicts)?;
     let Some(exit) = exit else {
         context.printer.note(&format!("all {total} would run offline now"));
         return Ok(());
     };
-    let error = anyhow::anyhow!("{} of {total} would not run offline now", total - running);
+    let error = match (total - running, unread) {
+        (0, unread) => {
+            anyhow::anyhow!("the files of {unread} of {total} could not be compared with the cache's")
+        }
+        (away, _) => anyhow::anyhow!("{away} of {total} would not run offline now"),
+    };
     let mut error = CommandError::new(exit, error);
-    if exit == Exit::Corrupt {
+    if unread > 0 {
+        error = error.hint(
+            "`palletjack cache verify --discard` deletes what is corrupt in the cache; `cache-img` brings it again",
+        );
+    }
+    if is_damaged {
         error = error.hint("`load-img --repair` removes what is damaged and loads it again");
     } else if is_away {
         error = error.hint("`cache-img` fetches what is missing, `load-img` loads what is cached");
+    }
+    if is_strange {
+        error = error.hint(localize::MENDS);
     }
     if is_unnamed {
         error = error.hint(repin::WAYS);
@@ -186,6 +218,8 @@ async fn look(
         alike: None,
         different: None,
         note: None,
+        unread: None,
+        strange_id: false,
     };
     let Some(image) = image else {
         let mut runs = !wish.naming.by_reference || engine.resolves(reference).await?;
@@ -218,6 +252,7 @@ async fn look(
     }
     if verdict.state == State::Unnamed {
         verdict.note = Some(if let Some(id) = wish.naming.ids.iter().find(|id| **id != seen.id) {
+            verdict.strange_id = true;
             format!("the staged Compose files name it {id}, which is not its ID in this engine, {}", seen.id)
         } else if seen.tag == Some(true) {
             format!("the engine knows it as {} only", reference.clone().without_digest().familiar())
@@ -252,7 +287,17 @@ async fn compare(
     verdict: &mut Verdict,
 ) -> Result<(), CommandError> {
     let Some(known) = known else { return Ok(()) };
-    let compared = engine.compare(&known.store, image).await?;
+    let compared = match engine.compare(&known.store, image).await {
+        Ok(compared) => compared,
+        // What there is to say of the other images is worth having all the same.
+        Err(error @ CompareError::Cache { .. }) => {
+            verdict.unread = Some(load_report::exit_of(error.kind()));
+            let why = std::iter::successors(error.source(), |&cause| cause.source()).last();
+            verdict.note = why.map(|why| format!("its files were not compared: {why}"));
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
     if let Compared::Whole(found) | Compared::Damaged(found) = &compared {
         (verdict.alike, verdict.different) = (Some(found.alike), Some(found.different));
     }
@@ -267,7 +312,8 @@ fn exit_of(verdicts: &[Verdict]) -> Option<Exit> {
     if verdicts.iter().any(|verdict| verdict.state == State::Damaged) {
         return Some(Exit::Corrupt);
     }
-    verdicts.iter().any(|verdict| !verdict.runs_offline).then_some(Exit::Missing)
+    let missing = verdicts.iter().any(|verdict| !verdict.runs_offline).then_some(Exit::Missing);
+    verdicts.iter().filter_map(|verdict| verdict.unread).chain(missing).reduce(Exit::and)
 }
 
 fn print(
@@ -321,6 +367,8 @@ mod tests {
             alike: None,
             different: None,
             note: None,
+            unread: None,
+            strange_id: false,
         };
         for (states, exit) in [
             (&[][..], None),

@@ -118,7 +118,11 @@ impl Report {
         let code = code(&error);
         let mut error = CommandError::from(error);
         if !wish.wanted_by.is_empty() {
-            error = error.context(format!("needed by {}", wish.wanted_by.join(", ")));
+            error = error.context(format!(
+                "{}, needed by {}",
+                wish.reference.familiar(),
+                wish.wanted_by.join(", ")
+            ));
         }
         self.exit = Some(self.exit.map_or(error.exit, |exit| exit.and(error.exit)));
         context.printer.error(&error);

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -85,8 +85,24 @@ fn connect_error(endpoint: Endpoint, source: io::Error) -> EngineError {
             let group = group_of(path);
             EngineError::Permission { endpoint, group, source }
         }
-        (io::ErrorKind::ConnectionRefused, _) => EngineError::Refused { endpoint, source },
+        (io::ErrorKind::ConnectionRefused, Endpoint::Unix(path)) => match other_than_a_socket(path) {
+            Some(what) => EngineError::NotASocket { endpoint, what },
+            None => EngineError::Refused { endpoint, source },
+        },
+        (io::ErrorKind::ConnectionRefused, Endpoint::Tcp(_)) => EngineError::Refused { endpoint, source },
         _ => EngineError::Connect { endpoint, source },
+    }
+}
+
+/// What lies at a path where a socket should: the system's answer is the same as for a socket without a listener.
+fn other_than_a_socket(path: &Path) -> Option<&'static str> {
+    let kind = fs::metadata(path).ok()?.file_type();
+    if kind.is_socket() {
+        None
+    } else if kind.is_dir() {
+        Some("a directory")
+    } else {
+        Some("a file")
     }
 }
 

@@ -50,7 +50,23 @@ pub enum EndpointError {
     /// The chosen docker context is not among those that were found.
     #[error("docker context `{0}` does not exist: `docker context ls` lists them")]
     NoContext(String),
-    /// The chosen docker context has no engine's address, or one that cannot be used.
+    /// The same, where some that were found cannot be read, so that it may be one of them.
+    #[error(
+        "docker context `{name}` does not exist, or its meta.json is damaged ({damaged} below `contexts/meta` of Docker's \
+         client directory cannot be read): make it anew with `docker context create`, or set DOCKER_HOST"
+    )]
+    DamagedContext {
+        /// The name that was looked for.
+        name: String,
+        /// How many cannot be read.
+        damaged: usize,
+    },
+    /// The chosen docker context is for something else than Docker.
+    #[error(
+        "docker context `{0}` has no address of a Docker engine: `docker context inspect {0}` shows what it has"
+    )]
+    ContextWithoutDocker(String),
+    /// The chosen docker context has an engine's address that cannot be used.
     #[error("docker context `{name}` cannot be used")]
     Context {
         /// Its name.
@@ -205,12 +221,15 @@ fn current_context(config: Option<&str>) -> Result<Option<String>, EndpointError
 
 fn context_endpoint(contexts: &[String], name: &str) -> Result<Found, EndpointError> {
     let failed = |source| EndpointError::Context { name: name.to_owned(), source: Box::new(source) };
-    let meta = contexts
-        .iter()
-        .filter_map(|text| serde_json::from_str::<ContextMeta>(text).ok())
-        .find(|meta| meta.name == name)
-        .ok_or_else(|| EndpointError::NoContext(name.to_owned()))?;
-    let host = meta.endpoints.get("docker").map_or("", |endpoint| &endpoint.host);
+    let metas: Vec<ContextMeta> =
+        contexts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
+    let damaged = contexts.len() - metas.len();
+    let meta = metas.into_iter().find(|meta| meta.name == name).ok_or_else(|| match damaged {
+        0 => EndpointError::NoContext(name.to_owned()),
+        damaged => EndpointError::DamagedContext { name: name.to_owned(), damaged },
+    })?;
+    let host = meta.endpoints.get("docker").map(|endpoint| &*endpoint.host).filter(|host| !host.is_empty());
+    let host = host.ok_or_else(|| EndpointError::ContextWithoutDocker(name.to_owned()))?;
     let endpoint = Endpoint::parse(host).map_err(failed)?;
     Ok(Found { endpoint, because: format!("docker context `{name}`") })
 }
@@ -301,7 +320,13 @@ mod tests {
         around.docker_context = Some("far".to_owned());
         assert!(matches!(find(&around, &nothing), Err(EndpointError::Context { .. })));
         around.docker_context = Some("gone".to_owned());
+        let damaged = EndpointError::DamagedContext { name: "gone".to_owned(), damaged: 1 };
+        assert_eq!(find(&around, &nothing), Err(damaged));
+        around.contexts.remove(0);
         assert_eq!(find(&around, &nothing), Err(EndpointError::NoContext("gone".to_owned())));
+        around.contexts.push(r#"{"Name":"cluster","Endpoints":{"kubernetes":{"Host":"x"}}}"#.to_owned());
+        around.docker_context = Some("cluster".to_owned());
+        assert_eq!(find(&around, &nothing), Err(EndpointError::ContextWithoutDocker("cluster".to_owned())));
 
         around.docker_host = Some("unix:///run/other.sock".to_owned());
         assert_eq!(find(&around, &nothing).unwrap().because, "DOCKER_HOST");

@@ -56,6 +56,17 @@ pub enum EngineError {
         #[source]
         source: io::Error,
     },
+    /// What lies at the socket's path is none.
+    #[error(
+        "{endpoint} is {what}, not a socket (Docker makes a directory where it is to mount a socket that is not there): remove \
+         it and start the engine (`systemctl restart docker.socket docker`), or say with DOCKER_HOST where it is"
+    )]
+    NotASocket {
+        /// Where it was looked for.
+        endpoint: Endpoint,
+        /// What lies there.
+        what: &'static str,
+    },
     /// It accepts connections and does not answer yet.
     #[error(
         "the engine at {endpoint} does not answer yet ({what}): it is still starting, or hangs; try again"
@@ -183,7 +194,10 @@ pub enum LoadError {
         total: u64,
     },
     /// The connection broke.
-    #[error("the connection to the engine broke while {image} was loaded: it was stopped or has crashed")]
+    #[error(
+        "the connection to the engine broke while {image} was loaded: the engine was stopped or has crashed; start it \
+         (`systemctl start docker`) and load again"
+    )]
     Lost {
         /// The image.
         image: String,

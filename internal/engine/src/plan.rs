@@ -41,6 +41,8 @@ pub struct ImagePlan {
     pub recoded: usize,
     /// Bytes of the whole archive.
     pub archive_bytes: u64,
+    /// Whether the engine resolves the reference already, exactly as it is written and as this image.
+    pub resolves: bool,
 }
 
 /// What [`Engine::load_all`](crate::Engine::load_all) would do now.

@@ -14,6 +14,7 @@ use crate::known::Known;
 use crate::load::LoadOptions;
 use crate::order::{self, Candidate};
 use crate::plan::{Delta, ImagePlan, LoadPlan, Step};
+use crate::sighting::Sighting;
 use crate::spool::Spool;
 
 impl Engine {
@@ -24,7 +25,7 @@ impl Engine {
         for (index, seen) in self.look_at_all(images, &|_| ()).await {
             match seen {
                 Ok(Looked { enough: false, job, seen }) => waiting.push(Waiting { index, job, seen }),
-                Ok(Looked { job, .. }) => plans[index] = Some(Ok(nothing_to_send(job.image))),
+                Ok(Looked { job, seen, .. }) => plans[index] = Some(Ok(nothing_to_send(job.image, &seen))),
                 Err(error) => plans[index] = Some(Err(error)),
             }
         }
@@ -34,10 +35,9 @@ impl Engine {
             let known = self.known_or_nothing(store).await;
             disk = self.forecast(&waiting, &known, &mut parallel);
             for (turn, step) in self.rehearse(&waiting, known).into_iter().enumerate() {
-                let image = step.job.image;
                 let plan = match step.delta {
-                    None => Ok(nothing_to_send(image)),
-                    Some(delta) => self.image_plan(store, step.job, delta, turn),
+                    None => Ok(nothing_to_send(step.job.image, step.seen)),
+                    Some(delta) => self.image_plan(store, step.job, step.seen, delta, turn),
                 };
                 plans[step.index] = Some(plan);
             }
@@ -50,6 +50,7 @@ impl Engine {
         &self,
         store: &Store,
         job: &Job<'_>,
+        seen: &Sighting,
         delta: Delta,
         turn: usize,
     ) -> Result<ImagePlan, LoadError> {
@@ -73,6 +74,7 @@ impl Engine {
             omitted_bytes,
             recoded,
             archive_bytes,
+            resolves: seen.exact,
         })
     }
 
@@ -84,11 +86,11 @@ impl Engine {
         while !left.is_empty() {
             let candidates: Vec<Candidate> = left.iter().map(|waiting| waiting.candidate(&known)).collect();
             let Some(next) = order::next(&candidates, &[]) else { break };
-            let Waiting { index, job, .. } = left.remove(next);
+            let Waiting { index, job, seen } = left.remove(next);
             let brought = done.iter().any(|earlier| job.comes_with(earlier.job, self.capabilities().kind));
             let delta = (!brought).then(|| job.delta(&known));
             known.add(known.keys_of(job.image));
-            done.push(Rehearsed { index: *index, job, delta });
+            done.push(Rehearsed { index: *index, job, seen, delta });
         }
         done
     }
@@ -115,12 +117,13 @@ impl Engine {
 struct Rehearsed<'w, 'i> {
     index: usize,
     job: &'w Job<'i>,
+    seen: &'w Sighting,
     delta: Option<Delta>,
 }
 
-fn nothing_to_send(image: &Image) -> ImagePlan {
-    let mut seen = HashSet::new();
-    let layers = image.layers.iter().filter(|layer| seen.insert(layer.digest));
+fn nothing_to_send(image: &Image, seen: &Sighting) -> ImagePlan {
+    let mut distinct = HashSet::new();
+    let layers = image.layers.iter().filter(|layer| distinct.insert(layer.digest));
     let (omitted, omitted_bytes) =
         layers.fold((0, 0_u64), |(count, bytes), layer| (count + 1, bytes.saturating_add(layer.size)));
     ImagePlan {
@@ -132,5 +135,6 @@ fn nothing_to_send(image: &Image) -> ImagePlan {
         omitted_bytes,
         recoded: 0,
         archive_bytes: 0,
+        resolves: seen.exact,
     }
 }

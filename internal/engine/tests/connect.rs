@@ -63,6 +63,18 @@ async fn a_stale_socket_is_told_from_an_absent_one() {
 }
 
 #[tokio::test]
+async fn what_is_no_socket_is_called_so() {
+    let place = Place::new();
+    std::fs::create_dir(place.socket()).unwrap();
+    let error = Engine::connect(place.endpoint()).await.unwrap_err();
+    assert!(error.to_string().contains("is a directory, not a socket") && !error.may_pass(), "{error:?}");
+    std::fs::remove_dir(place.socket()).unwrap();
+    std::fs::write(place.socket(), "").unwrap();
+    let error = Engine::connect(place.endpoint()).await.unwrap_err();
+    assert!(error.to_string().contains("is a file, not a socket"), "{error}");
+}
+
+#[tokio::test]
 async fn something_else_is_not_an_engine() {
     for bytes in [
         &b"220 smtp.example.org ESMTP\r\n"[..],

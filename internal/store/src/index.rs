@@ -150,6 +150,10 @@ impl Store {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(StoreError::Absent(self.root().to_owned()));
             }
+            // What is written here is never so large.
+            Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
+                return Err(StoreError::Damaged { path, source: serde::de::Error::custom(error) });
+            }
             Err(error) => return Err(io_error("read", &path)(error)),
         };
         let wire: Wire = serde_json::from_slice(&text)

@@ -409,6 +409,16 @@ fn formats_of_the_future_are_left_alone() {
 }
 
 #[test]
+fn an_index_that_is_larger_than_any_that_is_written_is_damaged() {
+    let (_directory, store) = cache();
+    let index =
+        fs::OpenOptions::new().write(true).open(store.root().join("docker-archives/index.json")).unwrap();
+    index.set_len(1 << 40).unwrap();
+    let error = store.snapshot().unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }) && error.is_corrupt(), "{error:?}");
+}
+
+#[test]
 fn reading_needs_no_write() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("none");

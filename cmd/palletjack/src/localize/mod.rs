@@ -15,6 +15,9 @@ use crate::context::Context;
 use crate::error::{CommandError, Exit};
 use write::Locked;
 
+/// What to do where staged Compose files name images by IDs of another engine.
+pub(crate) const MENDS: &str = "`stage load-img --localize` names them as this engine knows them, `stage delocalize` by their references again";
+
 /// How those who need an image name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Naming {

@@ -142,9 +142,15 @@ fn ids_of_another_engine_are_noticed_and_replaced() {
     let machine = &scene.machine;
     let ran = machine.run("stage load-img");
     ran.assert_code(5);
+    assert!(ran.stderr.contains("by IDs that are not theirs in this engine"), "{ran}");
+    assert!(
+        ran.stderr.contains("stage load-img --localize") && !ran.stderr.contains("each runs as"),
+        "{ran}"
+    );
     let ran = machine.run("stage status");
     ran.assert_code(3);
     assert!(ran.stdout.contains("which is not its ID in this engine"), "{ran}");
+    assert!(ran.stderr.contains("stage delocalize") && !ran.stderr.contains("`cache-img` fetches"), "{ran}");
     machine.run("stage load-img --localize").assert_success();
     assert_eq!(scene.texts(), staged, "all pins resolve there, so there is nothing to name otherwise");
     machine.run("stage status").assert_success();

@@ -9,7 +9,7 @@ use palletjack_testkit::registry::Registry;
 use palletjack_testkit::require_real;
 use serde_json::Value;
 
-use crate::machine::Machine;
+use crate::machine::{Machine, own_layer};
 
 fn machine(registry: &Registry, host: &str) -> Machine {
     let mut machine = Machine::new();
@@ -106,6 +106,33 @@ fn status_tells_what_would_run_and_deep_what_is_damaged_and_repair_mends_it() {
     machine.run("plt status --deep").assert_success();
     let docker = engine.docker().unwrap();
     assert_eq!(docker.run(&["ps", "--all", "--quiet"]).unwrap().ok().unwrap(), "");
+}
+
+#[test]
+fn what_the_cache_cannot_show_does_not_hide_the_other_images() {
+    require_real!(Part::Docker28);
+    let (registry, engine) = (Registry::start().unwrap(), Dockerd::forky(Store::Containerd).unwrap());
+    let mut machine = Machine::new();
+    let set = ImageSet::build(&["acme/one:1", "acme/two:2", "acme/three:3"], &Shape::small()).unwrap();
+    machine.pallet_in(&registry, &set);
+    machine.set("DOCKER_HOST", engine.host());
+    machine.run("plt cache-img").assert_success();
+    machine.run("plt load-img").assert_success();
+    machine.damage(&own_layer(&set, 1).digest);
+    let (ran, document) = machine.json("plt status --deep");
+    ran.assert_code(6);
+    assert_eq!(states(&document), ["runs"; 3]);
+    let compared = |image: &&Value| image["alike"].is_u64();
+    let images = document["images"].as_array().unwrap();
+    assert_eq!(images.iter().filter(compared).count(), 2, "{ran}");
+    let other = images.iter().find(|image| !compared(image)).unwrap();
+    assert!(other["reference"].as_str().unwrap().contains("acme/two:2"), "{other}");
+    let note = other["note"].as_str().unwrap();
+    assert!(note.starts_with("its files were not compared: layer sha256:"), "{note}");
+    assert!(
+        ran.stderr.contains("1 of 3 could not be compared") && ran.stderr.contains("cache verify"),
+        "{ran}"
+    );
 }
 
 #[test]

@@ -173,6 +173,11 @@ fn what_the_engine_does_not_have_is_missing() {
     let ran = machine.run("cache add-img --from engine --all --platform linux/arm64");
     ran.assert_success();
     assert_eq!(ran.stderr.matches("left out").count(), 3, "{ran}");
+    let ran = machine.run("plt cache-img --from engine --platform linux/arm64");
+    assert!(
+        ran.stderr.contains("error: caddy:2.6.2@sha256:") && ran.stderr.contains(", needed by "),
+        "{ran}"
+    );
     drop(engine);
     machine.run("cache add-img --from engine caddy:2.6.2").assert_code(5);
 }

@@ -85,6 +85,9 @@ fn compose_files_name_what_runs() {
     assert!(ran.stderr.contains("by the load alone, 2 pinned references would not resolve"), "{ran}");
     let ran = machine.run("plt load-img --compose-override overrides");
     ran.assert_success();
+    // What is loaded by now resolves no more than before.
+    let planned = machine.run("plt load-img --dry-run");
+    assert!(planned.stderr.contains("2 pinned references would not resolve"), "{planned}");
     assert!(ran.stderr.contains("each service has the very image that its reference pins"), "{ran}");
     let status = machine.run("plt status");
     status.assert_code(3);
