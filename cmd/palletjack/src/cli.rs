@@ -476,7 +476,7 @@ pub(crate) struct FetchFlags {
 /// `--from`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum Source {
-    /// The registries that the references name, or their mirrors [default]
+    /// The registries that the references name, or their mirrors (default)
     #[default]
     Registry,
     /// Docker or Podman on this machine, or wherever DOCKER_HOST leads
