@@ -31,6 +31,7 @@
 
 mod error;
 mod flatten;
+mod hashed;
 mod header;
 mod import;
 mod metadata;

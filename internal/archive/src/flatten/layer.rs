@@ -1,15 +1,15 @@
 //! One layer put on those below it.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
-use palletjack_image::{Descriptor, Digest, Hasher, LayerCompression};
+use palletjack_image::{Descriptor, Digest, LayerCompression};
 use palletjack_store::{Image, Store};
 
 use super::error::FlattenError;
 use super::tarball::{Member, MemberKind, TarError, Tarball};
 use super::tree::{Kind, Tree};
+use crate::hashed::Hashed;
 
 /// OCI image specification, "Whiteouts": a file that stands for the absence of another.
 const WHITEOUT: &[u8] = b".wh.";
@@ -30,7 +30,7 @@ pub(super) fn apply(
         return Err(FlattenError::Kind { digest, image: name(), media_type: layer.media_type.clone() });
     };
     let file = store.open_blob(layer).map_err(|source| FlattenError::Store { image: name(), source })?;
-    let mut blob = BufReader::with_capacity(256 << 10, Hashed { file, hasher: Hasher::new() });
+    let mut blob = BufReader::with_capacity(256 << 10, Hashed::new(file));
     let unpacked = match compression {
         LayerCompression::None => read(&mut blob, tree),
         LayerCompression::Gzip => read(MultiGzDecoder::new(&mut blob), tree),
@@ -54,19 +54,6 @@ pub(super) fn apply(
     unpacked.map_err(|source| FlattenError::Layer { digest, image: name(), source })
 }
 
-struct Hashed {
-    file: File,
-    hasher: Hasher,
-}
-
-impl Read for Hashed {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
-        Ok(read)
-    }
-}
-
 /// Reads what lies behind the archive, and says what the whole blob's digest is.
 fn rest(mut blob: BufReader<Hashed>) -> io::Result<Digest> {
     loop {
@@ -76,7 +63,7 @@ fn rest(mut blob: BufReader<Hashed>) -> io::Result<Digest> {
             Err(error) => return Err(error),
         };
         if read == 0 {
-            return Ok(blob.into_inner().hasher.finish());
+            return Ok(blob.into_inner().finish());
         }
         blob.consume(read);
     }

@@ -1,7 +1,6 @@
 //! Layers of the cache by what they unpack to.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
@@ -9,6 +8,7 @@ use palletjack_image::{Descriptor, Digest, Hasher, LayerCompression};
 use palletjack_store::{Snapshot, Store};
 
 use super::error::ImportError;
+use crate::hashed::Hashed;
 
 const PIECE: usize = 256 << 10;
 
@@ -62,27 +62,14 @@ impl KnownLayers {
 fn unpacks_to(store: &Store, layer: &Descriptor, diff_id: &Digest) -> Result<bool, ImportError> {
     let Some(compression) = LayerCompression::of(&layer.media_type) else { return Ok(false) };
     let file = store.open_blob(layer)?;
-    let mut blob = BufReader::with_capacity(PIECE, Hashed { file, hasher: Hasher::new() });
+    let mut blob = BufReader::with_capacity(PIECE, Hashed::new(file));
     let unpacked = match compression {
         LayerCompression::None => digest(&mut blob),
         LayerCompression::Gzip => digest(&mut MultiGzDecoder::new(&mut blob)),
         LayerCompression::Zstd => zstd::Decoder::with_buffer(&mut blob).and_then(|mut one| digest(&mut one)),
     };
     let Ok(unpacked) = unpacked else { return Ok(false) };
-    Ok(unpacked == *diff_id && digest(&mut blob).is_ok() && blob.into_inner().hasher.finish() == layer.digest)
-}
-
-struct Hashed {
-    file: File,
-    hasher: Hasher,
-}
-
-impl Read for Hashed {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
-        Ok(read)
-    }
+    Ok(unpacked == *diff_id && digest(&mut blob).is_ok() && blob.into_inner().finish() == layer.digest)
 }
 
 fn digest(content: &mut impl Read) -> io::Result<Digest> {
