@@ -43,14 +43,6 @@ fn repairs(engine: BootEngine, layers: &str) {
 }
 
 #[test]
-fn docker_20_is_whole_after_the_next_boot() {
-    require_real!(Part::Boots, Part::Docker20, Part::LoopMounts);
-    if soak() {
-        repairs(BootEngine::Docker20, "var/lib/docker/image/overlay2/layerdb/sha256");
-    }
-}
-
-#[test]
 fn docker_28_is_whole_after_the_next_boot() {
     require_real!(Part::Boots, Part::Docker28, Part::LoopMounts);
     if soak() {
