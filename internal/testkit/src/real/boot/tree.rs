@@ -153,8 +153,7 @@ Type=exec
 WorkingDirectory=/the-end
 StandardOutput=append:/the-end/output
 StandardError=journal
-ExecStart=/bin/sh -x /the-end/script
-ExecStopPost=/bin/sh -c 'echo $EXIT_CODE $EXIT_STATUS >/the-end/status; sync; systemctl --no-block poweroff'
+ExecStart=/bin/sh -c '/bin/sh -x /the-end/script; echo exited $? >/the-end/status; sync; systemctl --no-block poweroff'
 
 [Install]
 WantedBy=multi-user.target
