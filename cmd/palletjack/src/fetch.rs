@@ -10,13 +10,14 @@ use crate::fetch_document::{Document, Fault, Verdict};
 use crate::printer::{count, human_bytes};
 use crate::progress::FetchProgress;
 use crate::requirements::ImageWish;
+use crate::sharing::InCache;
 use crate::take;
 use palletjack_image::Platform;
 use palletjack_registry::{
     Config, CredentialSources, ErrorKind, ImageOutcome, ProxyConfig, PullError, PullOptions, PullSummary,
     Puller, Refresh, RegistryConfig, Remote, Wanted,
 };
-use palletjack_store::{Snapshot, Store};
+use palletjack_store::{Entry, Snapshot, Store};
 
 /// Has these images in the cache, if that can be done.
 pub(crate) async fn fetch(
@@ -180,6 +181,12 @@ fn report(context: &Context, platform: &Platform, summary: &PullSummary) -> Resu
     }
     let total = summary.images.len();
     let failed = summary.failures().count();
+    let entries: Vec<Entry> = summary
+        .images
+        .iter()
+        .filter_map(|image| image.outcome.as_ref().ok().map(|pulled| pulled.entry.clone()))
+        .collect();
+    let in_cache = InCache::of(context, &entries);
     match context.globals.output {
         Output::Json => context.printer.json(&Document {
             schema: "palletjack.fetch/1",
@@ -191,6 +198,7 @@ fn report(context: &Context, platform: &Platform, summary: &PullSummary) -> Resu
             bytes_reused: summary.bytes_reused,
             bytes_written: None,
             elapsed_ms: summary.elapsed.as_millis(),
+            in_cache,
         })?,
         Output::Text => {
             let cached = summary
@@ -207,6 +215,9 @@ fn report(context: &Context, platform: &Platform, summary: &PullSummary) -> Resu
                 human_bytes(summary.bytes_reused),
                 summary.elapsed.as_secs_f64()
             ));
+            if let Some(in_cache) = in_cache {
+                in_cache.note(context);
+            }
         }
     }
     match exit {

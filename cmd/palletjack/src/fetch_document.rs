@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::sharing::InCache;
+
 /// What came of a run. Sizes are bytes.
 #[derive(Serialize)]
 pub(crate) struct Document {
@@ -17,6 +19,8 @@ pub(crate) struct Document {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes_written: Option<u64>,
     pub(crate) elapsed_ms: u128,
+    #[serde(flatten)]
+    pub(crate) in_cache: Option<InCache>,
 }
 
 /// What came of an image.

@@ -28,6 +28,7 @@ mod repin;
 mod requirements;
 mod reset_store;
 mod service;
+mod sharing;
 mod status;
 mod take;
 mod units;

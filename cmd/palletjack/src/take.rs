@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use palletjack_engine::{Engine, ErrorKind, TakeError, TakeEvent, TakeOptions, TakeWish, Taken};
 use palletjack_image::Reference;
+use palletjack_store::Entry;
 
 use crate::cli::{FetchFlags, LoadFlags, Output};
 use crate::context::Context;
@@ -14,6 +15,7 @@ use crate::load_report;
 use crate::printer::{count, human_bytes};
 use crate::progress::TakeProgress;
 use crate::requirements::{ImageWish, wishes_of};
+use crate::sharing::InCache;
 
 /// Has these images in the cache, from what the machine's engine has of them.
 pub(crate) async fn take(
@@ -93,6 +95,7 @@ fn asked(wish: &ImageWish) -> TakeWish {
 #[derive(Default)]
 struct Report {
     verdicts: Vec<Verdict>,
+    entries: Vec<Entry>,
     read: u64,
     written: u64,
     exit: Option<Exit>,
@@ -102,6 +105,7 @@ impl Report {
     fn taken(&mut self, wish: &ImageWish, taken: &Taken) {
         self.read += taken.read;
         self.written += taken.written;
+        self.entries.push(taken.entry.clone());
         self.verdicts.push(Verdict {
             reference: wish.reference.familiar(),
             requested: taken.entry.requested.clone(),
@@ -144,6 +148,7 @@ impl Report {
         let (taken, cached, failed) = (counted("fetched"), counted("cached"), counted("failed"));
         let rebuilt = self.verdicts.iter().filter(|verdict| verdict.rebuilt).count();
         let elapsed = started.elapsed();
+        let in_cache = InCache::of(context, &self.entries);
         match context.globals.output {
             Output::Json => context.printer.json(&Document {
                 schema: "palletjack.fetch/1",
@@ -155,6 +160,7 @@ impl Report {
                 bytes_reused: self.read.saturating_sub(self.written),
                 bytes_written: Some(self.written),
                 elapsed_ms: elapsed.as_millis(),
+                in_cache,
             })?,
             Output::Text => {
                 context.printer.note(&format!(
@@ -164,6 +170,9 @@ impl Report {
                     human_bytes(self.written),
                     elapsed.as_secs_f64()
                 ));
+                if let Some(in_cache) = in_cache {
+                    in_cache.note(context);
+                }
                 if rebuilt > 0 {
                     context.printer.note(&format!(
                         "{rebuilt} of {total} rebuilt: the engine has lost what the registry handed out. They load and run; \

@@ -97,7 +97,8 @@ fn a_card_is_ready_for_its_first_boot() {
     let ran = card.machine.run(&card.words(""));
     ran.assert_code(3);
     assert!(ran.stderr.contains("the cache at"), "{ran}");
-    card.machine.run("plt cache-img").assert_success();
+    let (ran, cached) = card.machine.json("plt cache-img");
+    ran.assert_success();
     let before = card.listing();
 
     let (ran, plan) = card.machine.json(&card.words("--dry-run"));
@@ -121,6 +122,12 @@ fn a_card_is_ready_for_its_first_boot() {
     let summary = &document["summary"];
     assert_eq!((&summary["seeded"], &summary["layers"]), (&4.into(), &layers.into()), "{summary}");
     assert!(summary["shared_saved"].as_u64().unwrap() > 0, "{summary}");
+    for what in ["layers", "shared_saved"] {
+        assert_eq!(cached[what], summary[what], "{cached}");
+    }
+    assert!(cached["space_free"].as_u64().unwrap() > 0, "{cached}");
+    let ran = card.machine.run("plt cache-img");
+    assert!(ran.stderr.contains("saved by sharing"), "{ran}");
     assert_eq!(document["durability"]["protected"], true);
 
     let mut engine = Dockerd::debian_with(card.options()).unwrap();

@@ -1,11 +1,9 @@
 //! What is said after a run: a verdict for each image, the summary, and the exit code.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use palletjack_engine::seed::{Device, Seeded};
 use palletjack_engine::{DurableReport, LoadError, Loaded, RunsAs, Was};
-use palletjack_image::Digest;
 use palletjack_store::Image;
 use serde::Serialize;
 
@@ -15,6 +13,7 @@ use crate::context::Context;
 use crate::durability::{self, Told};
 use crate::error::{CommandError, Exit};
 use crate::printer::{count, human_bytes};
+use crate::sharing::Sharing;
 
 /// The document of `seed --output json`. Sizes are bytes.
 #[derive(Serialize)]
@@ -58,10 +57,8 @@ struct Summary {
     seeded: usize,
     present: usize,
     failed: usize,
-    /// Layers of all images, each once, as they are in the cache.
-    layers: u64,
-    /// What the same layers would come to if no image shared one.
-    shared_saved: u64,
+    #[serde(flatten)]
+    sharing: Sharing,
     /// What the storage's file system has less now.
     space_taken: u64,
     space_free: u64,
@@ -97,14 +94,12 @@ pub(super) fn finish(
         exit = Some(exit.map_or(Exit::Engine, |exit| exit.and(Exit::Engine)));
     }
     let of = |state| verdicts.iter().filter(|verdict| verdict.state == state).count();
-    let (layers, shared_saved) = layers(images);
     let summary = Summary {
         images: images.len(),
         seeded: of("seeded"),
         present: of("present"),
         failed: of("failed"),
-        layers,
-        shared_saved,
+        sharing: Sharing::of(images),
         space_taken: free_before.saturating_sub(free_after),
         space_free: free_after,
         seconds: took.as_secs_f64(),
@@ -167,8 +162,8 @@ fn tell(context: &Context, summary: &Summary, engine: Option<&str>) {
     }
     printer.note(&format!(
         "{} of layers, {} saved by sharing; {} taken on the card, {} free",
-        human_bytes(summary.layers),
-        human_bytes(summary.shared_saved),
+        human_bytes(summary.sharing.layers),
+        human_bytes(summary.sharing.shared_saved),
         human_bytes(summary.space_taken),
         human_bytes(summary.space_free)
     ));
@@ -212,18 +207,4 @@ fn failed(image: &Image, wanted_by: &[String], error: LoadError) -> CommandError
         return error;
     }
     error.context(format!("{}, needed by {}", image.entry.reference.familiar(), wanted_by.join(", ")))
-}
-
-/// Bytes of the distinct layers, and what is saved by having each once.
-fn layers(images: &[Image]) -> (u64, u64) {
-    let mut distinct: BTreeMap<Digest, u64> = BTreeMap::new();
-    let mut sum: u64 = 0;
-    for image in images {
-        let mut own: BTreeMap<Digest, u64> = BTreeMap::new();
-        own.extend(image.layers.iter().map(|layer| (layer.digest, layer.size)));
-        sum = own.values().fold(sum, |sum, bytes| sum.saturating_add(*bytes));
-        distinct.extend(own);
-    }
-    let once = distinct.values().fold(0, |sum: u64, bytes| sum.saturating_add(*bytes));
-    (once, sum.saturating_sub(once))
 }
