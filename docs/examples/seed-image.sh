@@ -53,7 +53,10 @@ esac
 [[ $grow =~ ^([1-9][0-9]*[KMG]?)?$ ]] || die "--grow takes a size like 512M or 4G, not '$grow'" 2
 [ -f "$image" ] || die "$image is not a file" 2
 [ "$(id -u)" = 0 ] || die "loop devices and mounts need root: run it with sudo"
-for tool in "$program" losetup partx blkid mount; do
+tools=("$program" losetup partx blkid mount)
+[ "$way" != load ] || tools+=(flock rsync)
+[ -z "$grow" ] || tools+=(truncate sfdisk e2fsck resize2fs)
+for tool in "${tools[@]}"; do
     command -v "$tool" >/dev/null || die "$tool is not installed"
 done
 image=$(realpath "$image")
@@ -76,6 +79,8 @@ if [ -n "$(blkid --probe --output value --match-tag PTTYPE "$image" || true)" ];
     [ -n "$found" ] || die "$image has no ${partition:+partition $partition}${partition:-Linux partition}" 2
     [ "$(wc -l <<<"$found")" = 1 ] || die "$image has several Linux partitions: say --partition N" 2
     if [ -n "$grow" ]; then
+        last=$(partx --show --noheadings --output START,NR "$image" | sort --numeric-sort | tail --lines=1)
+        [ "${last##* }" = "${found%% *}" ] || die "only the last partition can grow, and the root is not the last of $image" 2
         truncate --size="+$grow" "$image"
         printf ', +\n' | sfdisk --quiet --no-reread --no-tell-kernel -N "${found%% *}" "$image"
         found=$(find_partition)

@@ -196,6 +196,7 @@ fn an_image_file_that_cannot_be_filled_is_refused_and_released() {
         (vec!["--grow", "much", path, "seed"], 2, "takes a size"),
         (vec!["--partition", "one", path, "seed"], 2, "takes a number"),
         (vec!["--partition", "7", path, "seed"], 2, "no partition 7"),
+        (vec!["--partition", "1", "--grow", "1M", path, "seed"], 2, "only the last partition"),
         (vec!["--wrong", path, "seed"], 2, "unknown option"),
         (vec![home, "seed"], 2, "is not a file"),
         (vec![noise, "seed"], 2, "neither a partition table nor a file system"),

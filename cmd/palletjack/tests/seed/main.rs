@@ -261,6 +261,30 @@ fn an_interrupted_run_is_gone_on_with() {
     assert!(states(&document).contains(&"present"), "{ran}");
 }
 
+#[test]
+fn progress_is_bars_on_a_terminal_and_lines_elsewhere() {
+    require_real!(Part::Docker20);
+    let mut card = Card::new("amd64", "20.10.24");
+    card.machine.run("plt cache-img").assert_success();
+    card.machine.set("TERM", "xterm");
+    let words = format!("{} {}", machine::PROGRAM, card.words(""));
+    // `script` gives the program a terminal and copies what it draws there to its own output.
+    let drawn = card.machine.run_other("/usr/bin/script", &["-qec", &words, "/dev/null"]);
+    drawn.assert_success();
+    assert!(drawn.stdout.contains("/4 images") && drawn.stdout.contains('\u{1b}'), "{drawn}");
+    assert!(!drawn.stdout.contains(": loaded"), "bars or lines, not both: {drawn}");
+    assert!(drawn.stdout.contains("saved by sharing"), "{drawn}");
+
+    fs::remove_dir_all(card.data_root()).unwrap();
+    let lines = card.machine.run(&card.words("--progress plain"));
+    lines.assert_success();
+    assert_eq!(lines.stderr.lines().filter(|line| line.contains(": loaded, ")).count(), 4, "{lines}");
+    for part in ["4 seeded by a private", "saved by sharing", "taken on the card"] {
+        assert!(lines.stderr.contains(part), "{lines}");
+    }
+    assert_eq!(lines.stdout, "");
+}
+
 /// Whether a process was told this data root.
 fn in_use(data_root: &Path) -> bool {
     let root = data_root.to_string_lossy().into_owned();
