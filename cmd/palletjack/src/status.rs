@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use palletjack_engine::{CompareError, Compared, Engine};
+use palletjack_engine::{CompareError, Compared, Engine, Resolved};
 use palletjack_image::{Platform, Reference};
 use palletjack_store::{Image, Lease, Snapshot, Store};
 use serde::Serialize;
@@ -222,7 +222,8 @@ async fn look(
         strange_id: false,
     };
     let Some(image) = image else {
-        let mut runs = !wish.naming.by_reference || engine.resolves(reference).await?;
+        let resolved = engine.resolves(reference, platform).await?;
+        let mut runs = !wish.naming.by_reference || resolved == Resolved::Here;
         for id in &wish.naming.ids {
             runs = runs && engine.has(id).await?;
         }
@@ -232,13 +233,18 @@ async fn look(
                 verdict.note = Some("not compared: the cache does not have it".to_owned());
             }
         }
+        if let (State::Missing, Resolved::For(other)) = (verdict.state, &resolved) {
+            verdict.note = Some(format!("the engine has it for {other}, which is not {platform}"));
+        }
         verdict.runs_offline = verdict.state == State::Runs;
         return Ok(verdict);
     };
     let seen = engine.look(&image).await?;
     verdict.state = if wish.naming.runs(&seen) {
         State::Runs
-    } else if reference.digest().is_none() && wish.naming.ids.is_empty() && engine.resolves(reference).await?
+    } else if reference.digest().is_none()
+        && wish.naming.ids.is_empty()
+        && engine.resolves(reference, platform).await? == Resolved::Here
     {
         verdict.note = Some("the engine has another image under this tag than the cache".to_owned());
         State::Runs

@@ -84,7 +84,7 @@ impl Endpoint {
     /// Reads an address as `DOCKER_HOST` has it: `unix:///path`, `tcp://host[:port]` or `http://host[:port]`.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
         let text = text.trim();
-        let shown = || text.chars().take(120).collect::<String>();
+        let shown = || shown(text);
         let malformed = |what| EndpointError::Malformed { text: shown(), what };
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(malformed("it has no `://`"));
@@ -101,6 +101,15 @@ impl Endpoint {
             _ => Err(malformed("its scheme is not known")),
         }
     }
+}
+
+/// An address for a message: one short line, without what may be a password.
+fn shown(text: &str) -> String {
+    let text = match (text.find("://"), text.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => format!("{}***{}", &text[..scheme + 3], &text[at..]),
+        _ => text.to_owned(),
+    };
+    text.chars().take(120).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// `host:port` with the port filled in.
@@ -272,6 +281,17 @@ mod tests {
             ("tcp://[fe80::1]", "tcp://[fe80::1]:2375"),
         ] {
             assert_eq!(Endpoint::parse(text).unwrap().to_string(), want);
+        }
+    }
+
+    #[test]
+    fn a_message_is_one_line_without_a_password() {
+        for text in
+            ["tcp://user:s3cret@device:2375", "https://user:s3cret@device", "ssh://u:s3cret@x\nsecond"]
+        {
+            let message = Endpoint::parse(text).unwrap_err().to_string();
+            assert!(!message.contains("s3cret") && !message.contains('\n'), "{message}");
+            assert!(message.contains("://***@"), "{message}");
         }
     }
 

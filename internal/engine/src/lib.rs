@@ -74,5 +74,6 @@ pub use event::Event;
 pub use load::LoadOptions;
 pub use outcome::{Loaded, RunsAs, Was};
 pub use plan::{ImagePlan, LoadPlan, Step};
+pub use resolves::Resolved;
 pub use sighting::Sighting;
 pub use take::{TakeError, TakeEvent, TakeOptions, TakeWish, Taken};

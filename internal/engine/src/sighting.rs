@@ -6,7 +6,7 @@ use std::time::Duration;
 use bollard::errors::Error as ClientError;
 use bollard::models::ImageSummary;
 use bollard::query_parameters::ListImagesOptions;
-use palletjack_image::{Digest, Reference};
+use palletjack_image::{Digest, Platform, Reference};
 use palletjack_store::Image;
 use tokio::time::timeout;
 
@@ -165,6 +165,10 @@ impl Engine {
                 id: found.id.unwrap_or_default(),
                 layers: found.root_fs.and_then(|root| root.layers).unwrap_or_default(),
                 names: [found.repo_tags, found.repo_digests].into_iter().flatten().flatten().collect(),
+                platform: found
+                    .os
+                    .zip(found.architecture)
+                    .map(|(os, architecture)| Platform::new(&os, &architecture, found.variant.as_deref())),
             })),
             Ok(Err(ClientError::DockerResponseServerError { status_code, message })) => {
                 if status_code != 404 {
@@ -189,6 +193,8 @@ pub(crate) struct Found {
     pub(crate) layers: Vec<String>,
     /// Every `name:tag` and `name@digest` of it.
     pub(crate) names: Vec<String>,
+    /// What it is for. A containerd store that has it for several says the one of its own machine.
+    pub(crate) platform: Option<Platform>,
 }
 
 impl Found {

@@ -109,6 +109,24 @@ fn status_tells_what_would_run_and_deep_what_is_damaged_and_repair_mends_it() {
 }
 
 #[test]
+fn an_image_for_another_processor_does_not_run() {
+    require_real!(Part::Docker20);
+    let (registry, engine) = (Registry::start().unwrap(), Dockerd::debian().unwrap());
+    let machine = machine(&registry, &engine.host());
+    let other = if std::env::consts::ARCH == "aarch64" { "linux/amd64" } else { "linux/arm64" };
+    let name = format!("{}/acme/one:1", registry.host());
+    for verb in ["add-img", "load-img"] {
+        machine.run(&format!("--platform {other} cache {verb} {name}")).assert_success();
+    }
+    machine.run(&format!("--platform {other} cache status {name}")).assert_success();
+    let (ran, document) = machine.json(&format!("cache status {name}"));
+    ran.assert_code(3);
+    assert_eq!(states(&document), ["missing"]);
+    let note = document["images"][0]["note"].as_str().unwrap();
+    assert!(note.starts_with(&format!("the engine has it for {other}, which is not linux/")), "{note}");
+}
+
+#[test]
 fn what_the_cache_cannot_show_does_not_hide_the_other_images() {
     require_real!(Part::Docker28);
     let (registry, engine) = (Registry::start().unwrap(), Dockerd::forky(Store::Containerd).unwrap());
