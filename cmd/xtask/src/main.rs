@@ -5,6 +5,7 @@
 mod bench;
 mod cargo;
 mod demo;
+mod dist;
 mod docs;
 mod soak;
 mod test;
@@ -30,6 +31,8 @@ enum Chore {
     Docs,
     /// Everything that is too long for each change: all cells, many crashes, mutants, benchmarks
     Soak(soak::Options),
+    /// Make what is released: programs for x86_64, aarch64 and armv7 with all that belongs to them, as tarballs and .deb
+    Dist(dist::Options),
     /// Measure against peers
     Bench {
         #[command(subcommand)]
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Chore::Test(options) => test::run(&options),
         Chore::Docs => docs::run(),
         Chore::Soak(options) => soak::run(&options),
+        Chore::Dist(options) => dist::run(&options),
         Chore::Bench { what } => bench::run(&what),
     };
     match result {

@@ -36,6 +36,8 @@ const PACKAGES: [(&str, &str); 13] = [
     ("/usr/sbin/ip", "iproute2"),
     ("/usr/bin/systemd-nspawn", "systemd-container"),
     ("/usr/sbin/debootstrap", "debootstrap"),
+    ("/usr/bin/qemu-aarch64-static", "qemu-user-static"),
+    ("/usr/bin/pip3", "python3-pip"),
 ];
 
 const PARTS: [Part; 10] = [
@@ -49,6 +51,7 @@ const PARTS: [Part; 10] = [
     Part::Skopeo,
     Part::Skopeo122,
     Part::Boots,
+    Part::Cross,
 ];
 
 pub(crate) fn run(options: &Options) -> Result<()> {

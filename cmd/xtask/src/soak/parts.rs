@@ -18,7 +18,7 @@ pub(super) struct Part {
     pub(super) commands: fn(&Path) -> Result<Vec<Command>>,
 }
 
-pub(super) const PARTS: [Part; 7] = [
+pub(super) const PARTS: [Part; 8] = [
     Part {
         name: "cells",
         about: "every load of the matrix: engines, forms of a reference, what is there, how layers are packed",
@@ -50,6 +50,7 @@ pub(super) const PARTS: [Part; 7] = [
                 PALLETJACK_CORPUS the pallets",
         commands: mutants,
     },
+    Part { name: "dist", about: "the packages of a release, made twice and installed", commands: dist },
     Part { name: "bench", about: "both benchmarks", commands: |_| bench() },
 ];
 
@@ -122,6 +123,24 @@ fn unpack(corpus: &Path, into: &Path) -> Result<Vec<PathBuf>> {
     ensure!(!cases.is_empty(), "{} has no pallets in <directory>/<case>/pallet", corpus.display());
     cases.sort();
     Ok(cases)
+}
+
+/// Twice for one target, which must give the same bytes; then the tests of what came of it.
+fn dist(directory: &Path) -> Result<Vec<Command>> {
+    let program = env::current_exe().context("this program's own path")?;
+    let (all, again) = (directory.join("dist"), directory.join("dist-again"));
+    let mut make = Command::new(&program);
+    make.current_dir(root()).args(["dist", "--out"]).arg(&all);
+    let mut repeat = Command::new(&program);
+    repeat.current_dir(root()).args(["dist", "--target", "x86_64-unknown-linux-gnu", "--out"]).arg(&again);
+    let mut check = Command::new("sha256sum");
+    check.current_dir(&all).args(["--check", "--ignore-missing"]).arg(again.join("SHA256SUMS"));
+    let mut commands = vec![make, repeat, check];
+    for mut command in tests("package", &[], "PALLETJACK_SOAK", "1") {
+        command.env("PALLETJACK_DIST", &all);
+        commands.push(command);
+    }
+    Ok(commands)
 }
 
 fn bench() -> Result<Vec<Command>> {

@@ -8,10 +8,9 @@ use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use super::apt::{Packages, mirror};
 use super::recipe::once;
-use crate::run::Ran;
 
 /// Packages whose programs run on Debian 12's libraries.
 const PLAIN: [&str; 4] = ["docker.io", "docker-cli", "docker-compose", "containerd"];
@@ -19,7 +18,6 @@ const PLAIN: [&str; 4] = ["docker.io", "docker-cli", "docker-compose", "containe
 const WHOLE: [&str; 1] = ["skopeo"];
 /// Raised when the way of unpacking changes.
 const RECIPE: u32 = 1;
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// The unpacked packages.
 #[derive(Debug, Clone)]
@@ -80,94 +78,10 @@ impl Forky {
     }
 }
 
-/// The Debian mirror that the machine's own apt uses.
-pub(super) fn mirror() -> String {
-    let mut texts = vec![fs::read_to_string("/etc/apt/sources.list").unwrap_or_default()];
-    if let Ok(directory) = fs::read_dir("/etc/apt/sources.list.d") {
-        let mut paths: Vec<PathBuf> = directory.flatten().map(|e| e.path()).collect();
-        paths.sort();
-        texts.extend(paths.iter().map(|p| fs::read_to_string(p).unwrap_or_default()));
-    }
-    texts.iter().find_map(|text| mirror_in(text)).unwrap_or_else(|| "http://deb.debian.org/debian".to_owned())
-}
-
-/// The first URI of a Debian archive in a sources file of either format.
-fn mirror_in(text: &str) -> Option<String> {
-    text.lines()
-        .filter(|line| !line.trim_start().starts_with('#'))
-        .flat_map(str::split_whitespace)
-        .find(|word| word.contains("://") && word.trim_end_matches('/').ends_with("/debian"))
-        .map(|word| word.trim_end_matches('/').to_owned())
-}
-
 fn unpack(work: &Path, mirror: &str) -> io::Result<()> {
-    if !Path::new(KEYRING).exists() {
-        return Err(io::Error::other(format!(
-            "{KEYRING} is not there; this needs Debian with its package debian-archive-keyring"
-        )));
-    }
-    for directory in ["lists/partial", "plain", "archives/partial"] {
-        fs::create_dir_all(work.join(directory))?;
-    }
-    fs::write(work.join("sources.list"), format!("deb [signed-by={KEYRING}] {mirror} forky main\n"))?;
-    // Nothing counts as installed, so that dependencies come along.
-    fs::write(work.join("status"), "")?;
-    fs::write(work.join("apt.conf"), apt_conf(work))?;
-    let apt = |args: &[&str], directory: &Path| -> io::Result<()> {
-        let mut command = Command::new("apt-get");
-        command.arg("-c").arg(work.join("apt.conf")).args(args).current_dir(directory);
-        Ran::run(&mut command)?.ok().map(drop)
-    };
-    apt(&["-q", "update"], work)?;
-    let mut download = vec!["-q", "download"];
-    download.extend(PLAIN);
-    apt(&download, &work.join("plain"))?;
-    let mut whole = vec!["-q", "-y", "--no-install-recommends", "--download-only", "install"];
-    whole.extend(WHOLE);
-    apt(&whole, work)?;
-    unpack_all(&work.join("plain"), &work.join("root/docker"))?;
-    unpack_all(&work.join("archives"), &work.join("root/whole"))
-}
-
-/// Settings on top of the machine's own (its proxies are needed): every directory is ours, and no hook runs.
-fn apt_conf(work: &Path) -> String {
-    let work = work.display();
-    format!(
-        r#"Dir::Etc::SourceList "{work}/sources.list";
-Dir::Etc::SourceParts "-";
-Dir::State::Lists "{work}/lists";
-Dir::State::status "{work}/status";
-Dir::Cache::archives "{work}/archives";
-Dir::Cache::pkgcache "";
-Dir::Cache::srcpkgcache "";
-Acquire::Check-Valid-Until "false";
-Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
-APT::Sandbox::User "root";
-APT::Keep-Downloaded-Packages "true";
-Debug::NoLocking "true";
-#clear APT::Update::Pre-Invoke;
-#clear APT::Update::Post-Invoke;
-#clear APT::Update::Post-Invoke-Success;
-#clear DPkg::Pre-Invoke;
-#clear DPkg::Post-Invoke;
-#clear DPkg::Pre-Install-Pkgs;
-"#
-    )
-}
-
-fn unpack_all(packages: &Path, into: &Path) -> io::Result<()> {
-    fs::create_dir_all(into)?;
-    let mut found = false;
-    for entry in fs::read_dir(packages)? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|e| e == "deb") {
-            found = true;
-            let mut command = Command::new("dpkg-deb");
-            command.arg("-x").arg(&path).arg(into);
-            Ran::run(&mut command)?.ok()?;
-        }
-    }
-    if found { Ok(()) } else { Err(io::Error::other("apt-get downloaded no package")) }
+    let packages = Packages::of_forky(work, mirror, &[])?;
+    packages.unpack(&PLAIN, &work.join("root/docker"))?;
+    packages.unpack_whole(&WHOLE, &work.join("root/whole"))
 }
 
 /// `usr/lib/<triplet>/ld-linux-….so.N`, beside the libraries.
@@ -186,20 +100,4 @@ fn find_loader(directory: &Path) -> io::Result<PathBuf> {
         }
     }
     Err(io::Error::other(format!("no dynamic loader below {}", libraries.display())))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_mirror_comes_from_either_format_of_sources() {
-        let deb822 = "Types: deb\n# http://snapshot.debian.org/archive/debian/2025\n\
-            URIs: http://mirror.example/debian\nSuites: bookworm\n";
-        assert_eq!(mirror_in(deb822).as_deref(), Some("http://mirror.example/debian"));
-        let one_line = "deb https://packages.example/nodistro x main\n\
-            deb [arch=amd64] http://deb.debian.org/debian/ bookworm main\n";
-        assert_eq!(mirror_in(one_line).as_deref(), Some("http://deb.debian.org/debian"));
-        assert_eq!(mirror_in("URIs: http://x/debian-security\n"), None);
-    }
 }

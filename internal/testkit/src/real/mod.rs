@@ -5,7 +5,9 @@
 //!
 //! A test says first which parts it needs: [`require_real!`](crate::require_real).
 
+mod apt;
 mod boot;
+mod cross;
 mod distribution;
 mod docker;
 mod docker29;
@@ -21,6 +23,7 @@ mod skopeo;
 
 pub use crate::run::Ran;
 pub use boot::{Boot, BootEngine, BootTree, Entry, Running};
+pub use cross::{Cross, GLIBC, Target, cargo_tool};
 pub use distribution::DockerRegistry;
 pub use docker::DockerCli;
 pub use docker29::Docker29;

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::cross::Cross;
 use super::docker29::Docker29;
 use super::forky::Forky;
 use super::process::SYSTEM_PATH;
@@ -36,6 +37,8 @@ pub enum Part {
     Skopeo122,
     /// Systems that boot in a container: systemd-nspawn, and Debian trees, which are made on first use.
     Boots,
+    /// The program for other processors: a toolchain, which is made on first use, and QEMU's emulation of programs.
+    Cross,
 }
 
 /// A part that is not here.
@@ -134,6 +137,12 @@ pub fn require(part: Part) -> Result<(), Missing> {
             package("systemd-nspawn", "systemd-container")?;
             package("debootstrap", "debootstrap")?;
             forky()
+        }
+        Part::Cross => {
+            root()?;
+            package("unshare", "util-linux")?;
+            package("qemu-aarch64-static", "qemu-user-static")?;
+            Cross::install().map(drop).map_err(|error| missing(error.to_string()))
         }
     }
 }

@@ -8,8 +8,9 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::super::apt::mirror;
 use super::super::dockerd::Store;
-use super::super::forky::{Forky, mirror};
+use super::super::forky::Forky;
 use super::super::mounts::unmount_below;
 use super::super::recipe::once;
 use crate::run::Ran;
