@@ -22,7 +22,7 @@ pub(crate) struct Options {
 }
 
 /// Debian packages, by the program that tells whether they are there.
-const PACKAGES: [(&str, &str); 13] = [
+const PACKAGES: [(&str, &str); 15] = [
     ("/usr/sbin/dockerd", "docker.io"),
     ("/usr/bin/docker-registry", "docker-registry"),
     ("/usr/bin/skopeo", "skopeo"),
@@ -40,7 +40,7 @@ const PACKAGES: [(&str, &str); 13] = [
     ("/usr/bin/pip3", "python3-pip"),
 ];
 
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 11] = [
     Part::Root,
     Part::LoopMounts,
     Part::ImageFiles,
