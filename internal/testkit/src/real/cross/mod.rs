@@ -13,6 +13,7 @@ mod build;
 mod tools;
 
 use std::env;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -30,7 +31,7 @@ const PACKAGES: [&str; 7] = ["rustc", "cargo", "gcc", "libc6-dev", "base-files",
 /// What a program for another processor needs at run time.
 const LIBRARIES: [&str; 2] = ["libc6", "libgcc-s1"];
 /// Raised when the way of making the root changes.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 /// Where the root has what is mounted into it.
 const MOUNT_POINTS: [&str; 5] = ["src", "cargo/registry", "target", "tools", "zig"];
 
@@ -97,7 +98,7 @@ impl Cross {
         let recipe = format!("{RECIPE} {mirror} {PACKAGES:?} {LIBRARIES:?} {MOUNT_POINTS:?}");
         let recipe = format!("{recipe} {} {}", env::consts::ARCH, tools::VERSIONS);
         let root = once("cross", &recipe, |work| unpack(work, &mirror))?;
-        let target = once("cross-target", &recipe, |work| std::fs::create_dir(work.join("root")))?;
+        let target = once("cross-target", &recipe, |work| fs::create_dir(work.join("root")))?;
         Ok(Self { root, zig: tools::zig()?, tools: tools::cargo_zigbuild()?, target })
     }
 
@@ -130,9 +131,22 @@ impl Cross {
     }
 
     fn readelf(&self, question: &str, program: &Path) -> io::Result<String> {
-        let mut command = Command::new("/usr/sbin/chroot");
-        command.arg(&self.root).args(["/usr/bin/readelf", "--wide", question, "/dev/stdin"]);
-        Ran::run_with_input(&mut command, std::fs::File::open(program)?)?.ok()
+        // Started by its own loader, for it wants forky's libraries and the program is outside the root.
+        let libraries = self.root.join(format!("usr/lib/{}-linux-gnu", env::consts::ARCH));
+        let loader = fs::read_dir(&libraries)?
+            .flatten()
+            .map(|entry| entry.path())
+            .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("ld-linux")));
+        let loader = loader
+            .ok_or_else(|| io::Error::other(format!("no dynamic loader in {}", libraries.display())))?;
+        let mut command = Command::new(loader);
+        command
+            .arg("--library-path")
+            .arg(&libraries)
+            .arg(self.root.join("usr/bin/readelf"))
+            .args(["--wide", question])
+            .arg(program);
+        Ran::run(&mut command)?.ok()
     }
 
     /// The words that run a program of this target on this machine.
@@ -168,5 +182,5 @@ fn unpack(work: &Path, mirror: &str) -> io::Result<()> {
         packages
             .unpack(&libraries.each_ref().map(String::as_str), &root.join("libraries").join(architecture))?;
     }
-    MOUNT_POINTS.iter().try_for_each(|point| std::fs::create_dir_all(root.join(point)))
+    MOUNT_POINTS.iter().try_for_each(|point| fs::create_dir_all(root.join(point)))
 }
