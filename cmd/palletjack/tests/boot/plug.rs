@@ -52,3 +52,11 @@ fn docker_28_is_whole_after_the_next_boot() {
         );
     }
 }
+
+#[test]
+fn docker_20_is_whole_after_the_next_boot() {
+    require_real!(Part::Boots, Part::Docker20, Part::LoopMounts);
+    if soak() {
+        repairs(BootEngine::Docker20, "var/lib/docker/image/overlay2/layerdb/sha256");
+    }
+}
