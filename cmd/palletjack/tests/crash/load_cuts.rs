@@ -1,9 +1,7 @@
 //! The power goes while images are loaded, and after.
 
-use std::process::Command;
-
 use palletjack_testkit::Ran;
-use palletjack_testkit::real::{Forky, ready};
+use palletjack_testkit::real::ready;
 
 use crate::device::{Booted, CacheOn, Device, Kind, PowerCut};
 use crate::images::images;
@@ -35,15 +33,11 @@ fn has_succeeded(ran: &Ran) -> bool {
     ran.success() || ran.code == Some(5) && ran.stderr.contains("do not resolve by their pinned reference")
 }
 
-/// Runs the command that an error gives between backticks.
-fn do_what_it_says(ran: &Ran) {
+/// Follows what the error advises.
+fn do_what_it_says(device: &Device, ran: &Ran) -> Ran {
     ran.assert_code(5);
-    let command =
-        ran.stderr.split('`').find(|text| text.starts_with("ctr ")).unwrap_or_else(|| panic!("{ran}"));
-    let programs = Forky::install().unwrap().program("ctr").parent().unwrap().display().to_string();
-    let path = format!("{programs}:{}", std::env::var("PATH").unwrap());
-    let output = Command::new("sh").args(["-c", command]).env("PATH", path).output().unwrap();
-    assert!(output.status.success(), "{command}: {output:?}");
+    assert!(ran.stderr.contains("`load-img --reset-store`"), "{ran}");
+    device.machine.run("plt load-img --reset-store")
 }
 
 /// What is said to run has all its files, also before anything was mended.
@@ -68,8 +62,7 @@ fn the_next_run_mends(device: &mut Device, midway: &Midway, look_first: bool) {
     let mut ran = device.machine.run("plt load-img");
     if !has_succeeded(&ran) && device.kind.keeps_broken_layers() {
         println!("    the program says what to do");
-        do_what_it_says(&ran);
-        ran = device.machine.run("plt load-img");
+        ran = do_what_it_says(device, &ran);
     }
     assert_loaded(&ran);
     device.assert_all_whole(&booted);

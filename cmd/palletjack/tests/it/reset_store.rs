@@ -1,6 +1,6 @@
 //! What containerd keeps of interrupted loads, on a real Docker with the containerd store.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use palletjack_testkit::image::{ImageSet, Shape};
 use palletjack_testkit::real::{Dockerd, Forky, Part, Store};
@@ -8,6 +8,9 @@ use palletjack_testkit::registry::Registry;
 use palletjack_testkit::require_real;
 
 use crate::machine::Machine;
+
+/// How long a lease may outlive what it was for. No success depends on it.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Containerd's own client on the leases of an engine.
 fn leases(engine: &Dockerd, words: &[&str]) -> String {
@@ -36,6 +39,11 @@ fn leases_of_loads_that_no_longer_run_are_ended_and_nothing_else() {
     let create = ["create", "--network", "none", "--name", "user", &pin];
     engine.docker().unwrap().run(&create).unwrap().assert_success();
     leases(&engine, &["create", "--id", "of-a-load-that-died", "--expires", "24h"]);
+    // What was done above lets go of its own leases soon after it has answered.
+    let patience = Instant::now();
+    while leases(&engine, &["ls", "-q"]).lines().count() != 2 {
+        assert!(patience.elapsed() < PATIENCE, "a load and a container: {}", leases(&engine, &["ls"]));
+    }
     // Leases show whole seconds, and one of the second in which Docker starts may be in use.
     let second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let created = second();
