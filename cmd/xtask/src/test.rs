@@ -55,11 +55,7 @@ const PARTS: [Part; 11] = [
 ];
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let is_root = rustix::process::geteuid().is_root();
-    let is_debian = Path::new("/etc/debian_version").exists();
-    if is_root && is_debian && !options.no_install {
-        install()?;
-    } else {
+    if options.no_install || !install(&PACKAGES)? {
         println!("Nothing is installed: that is done as root on Debian only.");
     }
     for part in PARTS {
@@ -79,21 +75,26 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn install() -> Result<()> {
-    let missing: Vec<&str> = PACKAGES
+/// Installs the packages whose programs are not there, as root on Debian; elsewhere it returns false.
+pub(crate) fn install(packages: &[(&str, &'static str)]) -> Result<bool> {
+    if !rustix::process::geteuid().is_root() || !Path::new("/etc/debian_version").exists() {
+        return Ok(false);
+    }
+    let missing: Vec<&str> = packages
         .iter()
         .filter(|(program, _)| !Path::new(program).exists())
         .map(|(_, package)| *package)
         .collect();
     if missing.is_empty() {
-        return Ok(());
+        return Ok(true);
     }
     println!("Installing {}", missing.join(", "));
     let _policy = NoServices::start()?;
     apt(&["update"])?;
     let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
     arguments.extend(&missing);
-    apt(&arguments)
+    apt(&arguments)?;
+    Ok(true)
 }
 
 fn apt(arguments: &[&str]) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use palletjack_testkit::image::{Image, ImageSet, Shape};
 use palletjack_testkit::real::{Boot, BootEngine, BootTree, Forky};
@@ -46,7 +47,7 @@ impl Device {
     /// The PlanktoScope's pallet and the example with the digests of generated images, in a system with this Docker, and
     /// all of their images in a cache there.
     pub(crate) fn cached(tree: BootTree, cache: &str) -> Self {
-        let mut machine = Machine::new();
+        let machine = Machine::new();
         let example = project().join("pallets/field-station");
         let ran = machine.run_args(&["dev", "--cwd", example.to_str().unwrap(), "plt", "ls-img"]);
         let of_example: Vec<String> = ran.assert_success().stdout.lines().map(str::to_owned).collect();
@@ -71,18 +72,32 @@ impl Device {
         rewrite_images(&tree.root().join(PALLET), &set.replacements(&of_pallet)).unwrap();
         rewrite_images(&tree.root().join(EXAMPLE), &set.replacements(&of_example)).unwrap();
 
+        let device = Self { tree, machine, set, cache: cache.to_owned() };
+        let pallets = [PALLET, EXAMPLE].map(|pallet| device.tree.root().join(pallet));
+        device.fill_cache(&pallets.each_ref().map(PathBuf::as_path))
+    }
+
+    /// Only these images, in a cache.
+    pub(crate) fn with_images(tree: BootTree, set: ImageSet, cache: &str) -> Self {
+        let machine = Machine::new();
+        machine.pallet_of(&set.images.iter().map(Image::pinned).collect::<Vec<_>>());
+        let pallet = machine.sandbox.pallet();
+        Self { tree, machine, set, cache: cache.to_owned() }.fill_cache(&[&pallet])
+    }
+
+    /// Has the cache take the images of these pallets.
+    fn fill_cache(mut self, pallets: &[&Path]) -> Self {
         let registry = Registry::start().unwrap();
-        registry.publish_all(&set);
-        machine.mirror(&registry.url());
-        machine.set("PALLETJACK_CACHE_DIR", tree.root().join(cache));
-        for pallet in [PALLET, EXAMPLE] {
-            let pallet = tree.root().join(pallet);
-            machine
+        registry.publish_all(&self.set);
+        self.machine.mirror(&registry.url());
+        self.machine.set("PALLETJACK_CACHE_DIR", self.tree.root().join(&self.cache));
+        for pallet in pallets {
+            self.machine
                 .run_args(&["dev", "--cwd", pallet.to_str().unwrap(), "plt", "cache-img"])
                 .assert_success();
         }
-        machine.unset("PALLETJACK_CACHE_DIR");
-        Self { tree, machine, set, cache: cache.to_owned() }
+        self.machine.unset("PALLETJACK_CACHE_DIR");
+        self
     }
 
     /// Writes the units that the system needs for all of the cache, and the program. Returns what was said.

@@ -5,8 +5,7 @@
 //!   cached     a card that ships with a cache: the first boot, the next one, one after the storage was wiped
 //!   seeded     a card whose engine's storage was filled when it was built
 //!   plug       the plug is pulled in the middle of the first boot's load
-//!   seeded     a card whose engine's storage was filled when it was built
-//!   plug       the plug is pulled in the middle of the first boot's load
+//!   vm         the same in a virtual machine, and right after the load
 //!   trouble    what goes wrong keeps no device from booting
 //! ```
 //!
@@ -22,6 +21,7 @@ mod machine;
 mod plug;
 mod seeded;
 mod trouble;
+mod vm;
 
 /// Whether the long runs are asked for.
 fn soak() -> bool {

@@ -9,6 +9,7 @@ use std::thread::available_parallelism;
 use anyhow::{Context, Result, ensure};
 
 use crate::cargo::{cargo, release_program, root};
+use crate::test::install;
 
 pub(super) struct Part {
     pub(super) name: &'static str,
@@ -18,7 +19,7 @@ pub(super) struct Part {
     pub(super) commands: fn(&Path) -> Result<Vec<Command>>,
 }
 
-pub(super) const PARTS: [Part; 8] = [
+pub(super) const PARTS: [Part; 9] = [
     Part {
         name: "cells",
         about: "every load of the matrix: engines, forms of a reference, what is there, how layers are packed",
@@ -42,7 +43,12 @@ pub(super) const PARTS: [Part; 8] = [
     Part {
         name: "boots",
         about: "systems that boot, with units and a cache: wiped, unplugged, damaged, seeded",
-        commands: |_| Ok(tests("boot", &[], "PALLETJACK_SOAK", "1")),
+        commands: |_| Ok(tests("boot", &["--skip", MACHINES], "PALLETJACK_SOAK", "1")),
+    },
+    Part {
+        name: "vm",
+        about: "a virtual machine whose power is cut amid the first boot's load, and right after it",
+        commands: vm,
     },
     Part {
         name: "mutants",
@@ -63,6 +69,22 @@ fn tests(binary: &str, filter: &[&str], variable: &str, value: &str) -> Vec<Comm
         .env("PALLETJACK_REQUIRE_REAL", "1")
         .env(variable, value);
     vec![command]
+}
+
+/// The tests of boots in virtual machines.
+const MACHINES: &str = "vm::";
+
+/// Debian packages of QEMU and the firmware that it starts, by a file that tells whether they are there.
+const QEMU: [(&str, &str); 3] = [
+    ("/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
+    ("/usr/lib/ipxe/qemu/efi-virtio.rom", "ipxe-qemu"),
+    ("/usr/share/seabios/bios-256k.bin", "seabios"),
+];
+
+fn vm(_: &Path) -> Result<Vec<Command>> {
+    // Where nothing can be installed, the test says what is missing.
+    install(&QEMU)?;
+    Ok(tests("boot", &[MACHINES], "PALLETJACK_SOAK", "1"))
 }
 
 /// How many mutants are compared at least.

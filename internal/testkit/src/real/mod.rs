@@ -22,7 +22,7 @@ mod recipe;
 mod skopeo;
 
 pub use crate::run::Ran;
-pub use boot::{Boot, BootEngine, BootTree, Entry, Running};
+pub use boot::{Boot, BootEngine, BootTree, Entry, Powered, PoweredOff, Running, VirtualMachine};
 pub use cross::{Cross, GLIBC, Target, cargo_tool};
 pub use distribution::DockerRegistry;
 pub use docker::DockerCli;

@@ -37,6 +37,8 @@ pub enum Part {
     Skopeo122,
     /// Systems that boot in a container: systemd-nspawn, and Debian trees, which are made on first use.
     Boots,
+    /// Systems that boot in a virtual machine: QEMU's emulation of a PC, and what boots need.
+    VirtualMachine,
     /// The program for other processors: a toolchain, which is made on first use, and QEMU's emulation of programs.
     Cross,
 }
@@ -137,6 +139,11 @@ pub fn require(part: Part) -> Result<(), Missing> {
             package("systemd-nspawn", "systemd-container")?;
             package("debootstrap", "debootstrap")?;
             forky()
+        }
+        Part::VirtualMachine => {
+            require(Part::Boots)?;
+            package("mkfs.ext4", "e2fsprogs")?;
+            package("qemu-system-x86_64", "qemu-system-x86 ipxe-qemu seabios")
         }
         Part::Cross => {
             root()?;

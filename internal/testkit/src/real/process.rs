@@ -84,11 +84,16 @@ impl Daemon {
 
     /// Waits until a line of its log contains this text, and returns that line. An error when the process ends first.
     pub(super) fn wait_for_line(&self, text: &str) -> io::Result<String> {
+        self.wait_for_line_within(text, PATIENCE)
+    }
+
+    /// The same for a daemon that may take its time.
+    pub(super) fn wait_for_line_within(&self, text: &str, patience: Duration) -> io::Result<String> {
         let found = |lines: &Lines| lines.lines.iter().find(|l| l.contains(text)).cloned();
         let (state, _) = self
             .log
             .changed
-            .wait_timeout_while(self.log.state(), PATIENCE, |lines| found(lines).is_none() && lines.open > 0)
+            .wait_timeout_while(self.log.state(), patience, |lines| found(lines).is_none() && lines.open > 0)
             .unwrap_or_else(PoisonError::into_inner);
         found(&state).ok_or_else(|| {
             let tail = state.lines.iter().rev().take(15).rev();
