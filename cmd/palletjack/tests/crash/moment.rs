@@ -117,7 +117,7 @@ pub(crate) fn run_and(
     moments: &[Moment],
     mut act: impl FnMut(&Child, &Moment),
 ) -> Ran {
-    let before = used(disk);
+    let mut least = used(disk);
     let mut child = command.spawn().unwrap();
     let mut stdout = child.stdout.take().unwrap();
     let reader = thread::spawn(move || {
@@ -142,7 +142,10 @@ pub(crate) fn run_and(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        seen.written = used(disk).saturating_sub(before);
+        // An engine that still does away with what was removed before gives back room meanwhile.
+        let now = used(disk);
+        least = least.min(now);
+        seen.written = now - least;
         waiting.retain(|moment| {
             let is_past = seen.is_past(moment);
             if is_past {
